@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * nullhz fault bus, for fault sources in the kernel (C and, through
+ * drivers/include/nullhz/fault.rs, Rust). Symbols are EXPORT_SYMBOL_GPL of
+ * nullhz_fault.ko.
+ */
+#ifndef _NULLHZ_FAULT_H
+#define _NULLHZ_FAULT_H
+
+#include <linux/types.h>
+#include <uapi/nullhz/fault.h>
+
+struct nullhz_fault_source;
+
+/**
+ * struct nullhz_fault_report - what a source says about one fault
+ * @mono_ns: CLOCK_MONOTONIC of the fault, 0: now
+ * @real_ns: CLOCK_REALTIME of the fault, 0: now
+ * @kind: one of the source's kinds
+ * @level: NULLHZ_FAULT_WATCH, _DEGRADING, _IMMINENT or _FATAL
+ * @flags: NULLHZ_FAULT_F_BOOT, _SUMMARY, _INJECTED, or 0
+ * @cpu: CPU, -1: none or unknown
+ * @node: NUMA node, -1: derived from @cpu
+ * @count: occurrences that it stands for, >= 1
+ * @payload_len: bytes at @payload, at most NULLHZ_FAULT_PAYLOAD_SIZE
+ * @payload: by source; may be NULL when @payload_len is 0
+ */
+struct nullhz_fault_report {
+	u64 mono_ns;
+	u64 real_ns;
+	u16 kind;
+	u8 level;
+	u8 flags;
+	s32 cpu;
+	s32 node;
+	u32 count;
+	u32 payload_len;
+	u32 pad;
+	const void *payload;
+};
+
+/**
+ * nullhz_fault_source_register() - announce a fault source
+ * @id: NULLHZ_FAULT_SRC_*, not NULLHZ_FAULT_SRC_BUS
+ * @name: short name for sysfs and logs; copied
+ *
+ * Context: process, may sleep.
+ * Return: a handle; ERR_PTR(-EINVAL) for a bad id or name, -EBUSY when the id
+ * is registered already, -ENOMEM.
+ */
+struct nullhz_fault_source *nullhz_fault_source_register(u32 id, const char *name);
+
+/**
+ * nullhz_fault_source_unregister() - withdraw a source
+ * @source: from nullhz_fault_source_register(); NULL or an ERR_PTR is ignored
+ *
+ * What it reported stays readable. The caller makes sure that no
+ * nullhz_fault_report() with @source is running or will start.
+ * Context: process, may sleep.
+ */
+void nullhz_fault_source_unregister(struct nullhz_fault_source *source);
+
+/**
+ * nullhz_fault_report() - put one fault on the bus
+ * @source: the reporting source
+ * @report: the fault; copied
+ *
+ * Never blocks, allocates or loses silently: readers that are too slow are
+ * told how many records they missed.
+ *
+ * Context: process, softirq or hardirq, also with interrupts off and under
+ * raw spinlocks; not NMI, and not with a scheduler lock held (it wakes a
+ * thread).
+ * Return: 0; -EINVAL for a bad level, flags, count or payload.
+ */
+int nullhz_fault_report(struct nullhz_fault_source *source,
+			const struct nullhz_fault_report *report);
+
+/**
+ * nullhz_fault_persist() - record the last words of a dying node
+ * @source: the reporting source
+ * @report: the fault; its level is taken as NULLHZ_FAULT_FATAL
+ *
+ * Writes the record, with the last incident and snapshot id, to every store
+ * that survives a reset (reserved RAM, ERST); the next boot's bus delivers it
+ * with NULLHZ_FAULT_F_PREVIOUS_BOOT.
+ *
+ * Context: any, NMI and #MC included.
+ * Return: 0; -EINVAL as above; -ENODEV when there is no store; -EBUSY when
+ * another CPU is writing its last words.
+ */
+int nullhz_fault_persist(struct nullhz_fault_source *source,
+			 const struct nullhz_fault_report *report);
+
+#endif /* _NULLHZ_FAULT_H */
