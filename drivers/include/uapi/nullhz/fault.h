@@ -50,12 +50,24 @@
 /* nullhz_fault_event.kind of NULLHZ_FAULT_SRC_BUS; payload: struct nullhz_fault_bus */
 #define NULLHZ_FAULT_BUS_ACKED		1	/* an incident was acknowledged */
 #define NULLHZ_FAULT_BUS_EXPIRED	2	/* its deadline passed unacknowledged */
-#define NULLHZ_FAULT_BUS_STORM		3	/* occurrences that joined an incident, summed up */
+/*
+ * An IMMINENT event whose incident is open already, or was opened less than a
+ * cooldown ago, joins that incident. The first 16 in a second of each source
+ * are records of their own; the others are added up and come, at most every
+ * 100 ms, as one record of this kind with F_SUMMARY and their number in .count.
+ */
+#define NULLHZ_FAULT_BUS_STORM		3
+/*
+ * Follows a record that was kept from a node's previous boot and has its flags
+ * and boot_id: .incident and .snapshot_id are the last ones of that boot,
+ * .source is the source that kept the record.
+ */
+#define NULLHZ_FAULT_BUS_LAST_WORDS	4
 
 struct nullhz_fault_bus {
 	__u64 incident;
 	__u64 snapshot_id;	/* ACKED: as given by the acknowledger */
-	__u64 age_ns;		/* since the incident was opened */
+	__u64 age_ns;		/* since the incident was opened, 0: unknown */
 	__s32 result;		/* ACKED: 0 or a negative errno of the snapshot */
 	__u32 joined;		/* events that joined the incident so far */
 	__u32 source;		/* of the incident */
@@ -126,13 +138,13 @@ struct nullhz_fault_event {
 	__u64 seq;		/* 1, 2, ... without a gap, since the bus was loaded */
 	__u64 mono_ns;		/* CLOCK_MONOTONIC when it happened */
 	__u64 real_ns;		/* CLOCK_REALTIME when it happened */
-	__u8  boot_id[16];	/* of the boot that it happened in (binary UUID) */
+	__u8  boot_id[16];	/* random UUID of the bus that it happened on, new at every load */
 	__u16 source;		/* NULLHZ_FAULT_SRC_* */
 	__u16 kind;		/* by source */
 	__u32 count;		/* occurrences that this record stands for, >= 1 */
 	__s32 cpu;		/* -1: unknown or none */
 	__s32 node;		/* NUMA node, -1: unknown or none */
-	__u64 incident;		/* 0: none */
+	__u64 incident;		/* 0: none; of the boot that boot_id tells */
 	__u64 lost;		/* filled in by read(): matching records that this file missed right before this one */
 	__u32 payload_len;	/* bytes of .payload in use */
 	__u32 pad;
@@ -163,7 +175,15 @@ struct nullhz_fault_filter {
 	__u64 source_mask;	/* not 0 */
 };
 
-/* NULLHZ_FAULT_IOC_SEEK: where this file's next read() starts. */
+/*
+ * NULLHZ_FAULT_IOC_SEEK: where this file's next read() starts. What is no
+ * longer, or not yet, in the ring is not counted as lost: SEQ starts with the
+ * nearest record that is there.
+ *
+ * The event that opened an incident which nobody has acknowledged outlives the
+ * ring. It is delivered first, with F_REPLAYED, when the ring has dropped it
+ * before the file was opened or sought OLDEST, or before the file read it.
+ */
 #define NULLHZ_FAULT_SEEK_OLDEST	0	/* as after open(): the replay ring */
 #define NULLHZ_FAULT_SEEK_NEWEST	1	/* only what comes from now on */
 #define NULLHZ_FAULT_SEEK_SEQ		2	/* from .seq */
