@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash disable=SC2034,SC2154 # from and for others
+# Names of kernel trees in the cache; sourced after ../lib.sh.
+#
+#   $cache/source/linux-source-7.3_<version>.tar.xz	as packaged by Debian
+#   $cache/linux/<source>-<series>/			patched source
+#   $cache/linux/<source>-<series>/o-<flavour>-<key>/	build directory
+#
+# A build directory inside its source makes the kernel use relative paths, so
+# that a compiler cache (ccache), where there is one, hits across entries.
+
+patches=$top/kernel-patches
+FLAVOURS=(nullhz test debug)
+
+# patch_files: the series, one path per line; none without a series file.
+patch_files() {
+	[[ ! -f $patches/series ]] || sed -e 's/#.*//' -e 's/[[:space:]]*$//' -e '/^$/d' -e "s|^|$patches/|" "$patches/series"
+}
+
+# newest_source: the newest packaged source in the cache, or nothing.
+newest_source() {
+	find "$cache/source" -name "linux-source-${KERNEL_SERIES}_*.tar.xz" 2>/dev/null | sort -V | tail -n 1
+}
+
+# source_id: what is built: a package version, or a hash of KERNEL_SRC.
+source_id() {
+	local file
+	if [[ ${KERNEL_SRC-} ]]; then
+		[[ -e $KERNEL_SRC ]] || die "KERNEL_SRC=$KERNEL_SRC: no such file or directory"
+		if [[ -d $KERNEL_SRC ]]; then
+			# Size and time stand for the contents of 90,000 files.
+			(cd "$KERNEL_SRC" && find . -name .git -prune -o -type f -printf '%P %s %T@\n') |
+				sort | hash | sed 's/^/src-/'
+		else
+			hash <"$KERNEL_SRC" | sed 's/^/src-/'
+		fi
+		return
+	fi
+	file=$(newest_source)
+	[[ $file ]] || return 0
+	file=${file##*_}
+	file=${file%.tar.xz}
+	# A path that no shell and no make takes for anything else.
+	printf '%s\n' "${file//\~/.}"
+}
+
+# tree_dir SOURCE_ID: the patched source.
+tree_dir() {
+	local files
+	mapfile -t files < <(patch_files)
+	printf '%s/linux/%s-%s\n' "$cache" "$1" "$(cat "${files[@]}" /dev/null | hash)"
+}
+
+# merged_config FLAVOUR: its fragments as one; the last word on an option counts.
+merged_config() {
+	local fragments=("$patches/config/nullhz.config")
+	[[ $1 = nullhz ]] || fragments+=("$patches/config/test.config")
+	[[ $1 != debug ]] || fragments+=("$patches/config/debug.config")
+	awk '
+		/^CONFIG_[A-Z0-9_]+=/ { name = substr($0, 1, index($0, "=") - 1) }
+		/^# CONFIG_[A-Z0-9_]+ is not set$/ { name = $2 }
+		name == "" { next }
+		!(name in line) { order[++n] = name }
+		{ line[name] = $0; name = "" }
+		END { for (i = 1; i <= n; i++) print line[order[i]] }
+	' "${fragments[@]}"
+}
+
+# object_dir TREE FLAVOUR: the build directory, which its contents name.
+object_dir() {
+	printf '%s/o-%s-%s\n' "$1" "$2" "$({
+		merged_config "$2"
+		"$RUSTC" -vV
+		"clang-$LLVM_VERSION" --version
+		"ld.lld-$LLVM_VERSION" --version
+		printf 'bindgen %s\n' "$BINDGEN_VERSION"
+	} | hash)"
+}
