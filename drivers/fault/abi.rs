@@ -8,9 +8,9 @@
 //! the compiler melts into plain copies.
 
 // Each consumer uses its own part of the ABI.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
-use core::mem::{size_of, take};
+use core::mem::take;
 
 /// `NULLHZ_FAULT_ABI_VERSION`.
 pub const ABI_VERSION: u16 = 1;
@@ -190,7 +190,7 @@ pub mod seek {
 }
 
 /// A value with a fixed place in a record.
-trait Field: Sized {
+pub(crate) trait Field: Sized {
     /// All bits zero.
     const ZERO: Self;
 
@@ -260,7 +260,7 @@ impl<const N: usize> Field for [u8; N] {
     }
 }
 
-/// Declares a record of the ABI, proves that it has no padding, and gives it its byte form.
+/// Declares a record, proves that it has no padding, and gives it its byte form.
 macro_rules! record {
     (
         $(#[$attr:meta])*
@@ -310,6 +310,8 @@ macro_rules! record {
         }
     };
 }
+
+pub(crate) use record;
 
 record! {
     /// `struct nullhz_fault_bus`: payload of [`source::BUS`].

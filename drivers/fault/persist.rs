@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A dying node's last words, as they lie in a store that survives a reset. Pure logic.
+//!
+//! A store may hold anything: what a previous kernel wrote, what firmware left, half a record. Only
+//! what has the magic number is looked at, and only what has a matching checksum and sensible
+//! fields is believed.
+
+use super::abi::{
+    flag, record, source, Event, Field, Level, ABI_VERSION, EVENT_SIZE, PAYLOAD_SIZE,
+};
+
+const MAGIC: u64 = u64::from_le_bytes(*b"nullhzFL");
+const VERSION: u32 = 1;
+
+record! {
+    /// The stored form.
+    Stored: 320 {
+        /// [`MAGIC`].
+        magic: u64,
+        /// [`VERSION`].
+        version: u32,
+        /// CRC-32 (IEEE 802.3) of all that follows.
+        crc: u32,
+        /// 1, 2, ... in one boot.
+        number: u64,
+        /// The boot's last incident, 0: none.
+        incident: u64,
+        /// The boot's last successful snapshot, 0: none.
+        snapshot_id: u64,
+        /// Zeros.
+        reserved: [u8; 24],
+        /// [`Event`].
+        event: [u8; EVENT_SIZE],
+    }
+}
+
+/// Bytes of a stored record.
+pub const STORED_SIZE: usize = Stored::SIZE;
+
+/// Bytes in front of what the checksum covers.
+const PREFIX: usize = 16;
+
+/// What a node leaves behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastWords {
+    /// 1, 2, ... in one boot: with the event's `boot_id`, tells whether two stores hold the same.
+    pub number: u64,
+    /// The boot's last incident, 0: none.
+    pub incident: u64,
+    /// The boot's last successful snapshot, 0: none.
+    pub snapshot_id: u64,
+    /// The fault.
+    pub event: Event,
+}
+
+/// What a piece of a store turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Nothing of ours.
+    Foreign,
+    /// Ours, and damaged.
+    Corrupt,
+    /// Ours.
+    Valid(LastWords),
+}
+
+impl LastWords {
+    /// The stored form.
+    pub fn encode(&self) -> [u8; STORED_SIZE] {
+        let mut stored = Stored {
+            magic: MAGIC,
+            version: VERSION,
+            crc: 0,
+            number: self.number,
+            incident: self.incident,
+            snapshot_id: self.snapshot_id,
+            reserved: [0; 24],
+            event: self.event.to_bytes(),
+        };
+        stored.crc = checksum(&stored.to_bytes());
+        stored.to_bytes()
+    }
+
+    /// Reads what lies at the start of `bytes`.
+    pub fn decode(bytes: &[u8]) -> Content {
+        let Some(bytes) = bytes.first_chunk() else {
+            return Content::Foreign;
+        };
+        let stored = Stored::from_bytes(bytes);
+        if stored.magic != MAGIC {
+            return Content::Foreign;
+        }
+        let event = Event::from_bytes(&stored.event);
+        let intact = stored.version == VERSION && stored.crc == checksum(bytes);
+        if !intact || !sensible(&event) {
+            return Content::Corrupt;
+        }
+        Content::Valid(LastWords {
+            number: stored.number,
+            incident: stored.incident,
+            snapshot_id: stored.snapshot_id,
+            event,
+        })
+    }
+
+    /// Whether both were written by the same call.
+    pub fn same_as(&self, other: &Self) -> bool {
+        self.number == other.number && self.event.boot_id == other.event.boot_id
+    }
+}
+
+/// Whether the bus could have made this record: a checksum proves only that nothing changed since.
+fn sensible(event: &Event) -> bool {
+    event.size as usize == EVENT_SIZE
+        && event.version == ABI_VERSION
+        && event.level == Level::Fatal as u8
+        && event.flags & !flag::FROM_SOURCE == 0
+        && event.source <= source::MAX
+        && event.count != 0
+        && event.payload_len as usize <= PAYLOAD_SIZE
+}
+
+fn checksum(stored: &[u8; STORED_SIZE]) -> u32 {
+    crc32(stored.get(PREFIX..).unwrap_or_default())
+}
+
+/// Bit by bit: it runs once in a node's life, and a table would be one more thing to be damaged.
+fn crc32(bytes: &[u8]) -> u32 {
+    let crc = bytes.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg())
+        })
+    });
+    !crc
+}
