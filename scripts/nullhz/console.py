@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The node's serial console: kept with the host's time of every line."""
+
+import re
+import threading
+import time
+from typing import NamedTuple
+
+# Terminal control sequences: the BIOS and shells colour their output.
+_CONTROL = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]|\x1bc|[\x00-\x08\x0b-\x1f\x7f]")
+
+
+class Line(NamedTuple):
+    time: float
+    """Host's time.monotonic() when the line was complete, in seconds."""
+    text: str
+
+
+class Console(threading.Thread):
+    """Reads the console from a pipe until its end.
+
+    Every line goes to `path` with the seconds since `start`, at once, so that
+    a log is there whatever happens to this process.
+    """
+
+    def __init__(self, pipe, path, start):
+        super().__init__(name="console", daemon=True)
+        self._pipe = pipe
+        self._path = path
+        self._start = start
+        self._changed = threading.Condition()
+        self._lines = []
+        self._ended = False
+        self.start()
+
+    def run(self):
+        rest = b""
+        with open(self._path, "w", encoding="utf-8") as log:
+            while data := self._pipe.read1(65536):
+                now = time.monotonic()
+                *complete, rest = (rest + data).split(b"\n")
+                lines = [Line(now, self._clean(raw)) for raw in complete]
+                self._add(lines, log)
+            if rest:
+                self._add([Line(time.monotonic(), self._clean(rest))], log)
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    @staticmethod
+    def _clean(raw):
+        return _CONTROL.sub(b"", raw).decode("utf-8", "replace").rstrip()
+
+    def _add(self, lines, log):
+        for line in lines:
+            log.write(f"{line.time - self._start:10.6f} {line.text}\n")
+        log.flush()
+        with self._changed:
+            self._lines += lines
+            self._changed.notify_all()
+
+    @property
+    def position(self):
+        """Number of lines so far: pass it to `wait` to see only what follows."""
+        with self._changed:
+            return len(self._lines)
+
+    def lines(self, since=0):
+        """The lines from number `since` on."""
+        with self._changed:
+            return self._lines[since:]
+
+    def tail(self, count=40):
+        """The last lines as text, for messages."""
+        return "\n".join(f"  | {line.text}" for line in self.lines()[-count:]) or "  | (nothing)"
+
+    def wait(self, pattern, timeout, since=0, alive=lambda: True):
+        """Waits for a line that `pattern` is found in; returns (Line, Match).
+
+        None when the time is over, the console has ended, or `alive` says
+        that waiting has become pointless.
+        """
+        regex = re.compile(pattern)
+        end = time.monotonic() + timeout
+        while True:
+            with self._changed:
+                new = self._lines[since:]
+                if not new:
+                    left = end - time.monotonic()
+                    if left <= 0 or self._ended or not alive():
+                        return None
+                    # Short, so that `alive` is asked now and then.
+                    self._changed.wait(min(left, 0.5))
+                    continue
+                since += len(new)
+            for line in new:
+                if match := regex.search(line.text):
+                    return line, match

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-2.0
+"""QEMU's command line for a node."""
+
+import functools
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .errors import SetupError
+
+PROGRAM = "qemu-system-x86_64"
+PORT_NAME = "nullhz.shell"
+# Of the fault breadcrumb: kept by the kernel at one address over a warm reset.
+RESERVED = "nullhz"
+
+# A Xeon whose machine checks are survivable: QEMU's own models are AMD's, or
+# lack the software error recovery (MCG_SER_P) that comes with "max" here.
+INTEL = "max,vendor=GenuineIntel,family=6,model=85,stepping=7"
+# QEMU's default is an AMD without recovery: any uncorrected error is fatal.
+AMD = "max"
+
+FLAVOURS = ("nullhz", "test", "debug")
+
+
+def build_dir():
+    top = Path(__file__).resolve().parent.parent.parent
+    return Path(os.environ.get("NULLHZ_BUILD") or top / "build")
+
+
+@functools.cache
+def version():
+    """QEMU's version, e.g. (10, 0, 2)."""
+    if not shutil.which(PROGRAM):
+        raise SetupError(f"{PROGRAM} is not installed: run `make setup` as root")
+    text = subprocess.run([PROGRAM, "--version"], capture_output=True, text=True, check=True).stdout
+    match = re.search(r"version (\d+)\.(\d+)\.(\d+)", text)
+    if not match:
+        raise SetupError(f"cannot tell the version of {PROGRAM} from {text!r}")
+    return tuple(int(number) for number in match.groups())
+
+
+@dataclass
+class Config:
+    """A node to run. Sizes in MiB, times in seconds."""
+
+    flavour: str = "test"
+    """Kernel: nullhz (the product), test (what tests add) or debug (sanitizers)."""
+    kernel: Path | None = None
+    """vmlinux (a bzImage works, slower); default: that of the flavour in the build directory."""
+    image: Path | None = None
+    """Root file system; default: that of the flavour in the build directory."""
+    cpus: int = 4
+    housekeeping: int = 2
+    """CPUs 0..n-1 run the operating system; the others are training CPUs."""
+    cpu: str = INTEL
+    memory: int = 1536
+    checkpoint: int = 1024
+    """Size of the checkpoint volume; 0: none."""
+    checkpoint_file: Path | None = None
+    """Keeps the volume in this file, made when missing; default: a temporary one."""
+    huge_pages: int = 16
+    append: str = ""
+    """Added to the boot line; a later parameter wins over an earlier one."""
+    devices: list[str] = field(default_factory=list)
+    """More arguments for QEMU, e.g. ["-device", "i6300esb"]."""
+    erst: Path | None = None
+    """File of an ACPI error record store (made when missing)."""
+    shell: bool = False
+    """A root shell on the console."""
+
+    def __post_init__(self):
+        if self.flavour not in FLAVOURS:
+            raise SetupError(f"flavour {self.flavour!r}: one of {', '.join(FLAVOURS)} is needed")
+        if not 1 <= self.housekeeping <= self.cpus:
+            raise SetupError(f"{self.housekeeping} housekeeping CPUs of {self.cpus}: impossible")
+        build = build_dir()
+        self.kernel = Path(self.kernel or build / "kernel" / self.flavour / "vmlinux")
+        self.image = Path(self.image or build / "image" / f"{self.flavour}.squashfs")
+        for what, path in (("kernel", self.kernel), ("image", self.image)):
+            if not path.is_file():
+                raise SetupError(f"no {what} at {path}: run `make image FLAVOUR={self.flavour}`")
+
+    def boot_line(self):
+        """The product's boot line at this machine's size."""
+        line = [
+            "console=ttyS0 root=/dev/vda ro rootfstype=squashfs",
+            "panic=1",
+            f"hugepagesz=2M hugepages={self.huge_pages}",
+            "intel_idle.max_cstate=1 processor.max_cstate=1",
+            f"reserve_mem=1M:4096:{RESERVED}",
+        ]
+        if self.housekeeping < self.cpus:
+            training = f"{self.housekeeping}-{self.cpus - 1}"
+            line.append(f"isolcpus=domain,managed_irq,{training} nohz_full={training}")
+            line.append(f"rcu_nocbs={training} irqaffinity=0-{self.housekeeping - 1}")
+        # For the emulation: no delay calibration (minutes with many CPUs), and
+        # no doubt of a TSC that only looks unsteady when the host is busy. The
+        # clocksource watchdog would also interrupt the training CPUs.
+        line.append("lpj=10000000 tsc=reliable")
+        if self.shell:
+            line.append("nullhz.console=shell")
+        if self.append:
+            line.append(self.append)
+        return " ".join(line)
+
+    def command(self, run_dir, checkpoint_file):
+        """QEMU's argument list. The machine waits for `cont` on its monitor."""
+        # QEMU 7.2 crashes guests that patch their text while several virtual
+        # CPUs run at the same time.
+        threads = "multi" if version() >= (8, 0, 0) else "single"
+        args = [PROGRAM, "-nodefaults", "-no-user-config", "-display", "none", "-S"]
+        args += ["-machine", "q35", "-accel", f"tcg,thread={threads}"]
+        args += ["-cpu", self.cpu, "-smp", str(self.cpus), "-m", f"{self.memory}M"]
+        args += ["-kernel", str(self.kernel), "-append", self.boot_line()]
+        args += ["-qmp", f"unix:{run_dir}/qmp,server=on,wait=off"]
+        mux = ",mux=on,signal=off" if self.shell else ""
+        args += ["-chardev", f"stdio,id=console{mux}", "-serial", "chardev:console"]
+        args += ["-chardev", f"socket,id=shell,path={run_dir}/shell,server=on,wait=off"]
+        # Fixed slots: the kernel names disks in the order of their slots.
+        args += ["-blockdev", f"file,node-name=root,filename={self.image},read-only=on"]
+        args += ["-device", "virtio-blk-pci,drive=root,addr=2"]
+        if checkpoint_file:
+            args += ["-blockdev", f"file,node-name=checkpoint,filename={checkpoint_file},discard=unmap"]
+            args += ["-device", "virtio-blk-pci,drive=checkpoint,serial=checkpoint,addr=3"]
+        args += ["-device", "virtio-serial-pci,addr=4"]
+        args += ["-device", f"virtserialport,chardev=shell,name={PORT_NAME}"]
+        args += ["-device", "virtio-rng-pci,addr=5"]
+        if self.erst:
+            size = 64 << 10
+            args += ["-object", f"memory-backend-file,id=erst,mem-path={self.erst},size={size},share=on"]
+            args += ["-device", "acpi-erst,memdev=erst"]
+        return args + self.devices
