@@ -26,7 +26,7 @@ kbuild_args	:= $(foreach v,C CF CLIPPY INSTALL_MOD_DIR INSTALL_MOD_STRIP V W,$(i
 # Against somebody else's kernel nothing is installed, fetched or built but the modules.
 prepared	:= $(if $(KDIR),,packages)
 
-.PHONY: all modules modules_install rust-analyzer kernel samples image
+.PHONY: all modules modules_install rust-analyzer kernel samples
 all: modules
 
 modules: $(prepared)
@@ -44,16 +44,74 @@ kernel: packages
 samples: packages
 	@scripts/samples
 
-.PHONY: setup packages
+# A node of flavour $(1) for the virtual machine: kernel, modules, programs, image.
+define node
+scripts/modules stage FLAVOUR=$(1) && scripts/samples && \
+scripts/image $(NULLHZ_BUILD)/image/$(1).squashfs \
+	$(NULLHZ_BUILD)/install/$(1) $(NULLHZ_BUILD)/install/programs
+endef
+
+.PHONY: image shell demo test test-debug bench
+image: packages
+	@$(call node,$(FLAVOUR))
+
+shell demo: image
+	@scripts/python scripts/$@ --flavour $(FLAVOUR)
+
+test bench: packages
+	@$(call node,test)
+	@scripts/python scripts/$@ --flavour test
+
+test-debug: packages
+	@$(call node,debug)
+	@scripts/python scripts/test --flavour debug
+
+.PHONY: check setup packages
+check: packages
+	@scripts/check
+
 setup:
 	@scripts/setup
 
 packages:
 	@scripts/setup packages
 
-.PHONY: clean prune-cache
+.PHONY: clean prune-cache help
 clean:
-	@rm -rf $(addprefix $(NULLHZ_BUILD)/,cargo image install kernel log modules) rust-project.json
+	@rm -rf $(addprefix $(NULLHZ_BUILD)/,cargo check image install kernel log modules) rust-project.json
 
 prune-cache:
 	@scripts/kernel/prune
+
+help:
+	@echo  'Modules (any kernel developer'"'"'s habits work):'
+	@echo  '  modules         - build the modules (default)'
+	@echo  '  modules_install - install them below INSTALL_MOD_PATH, signed if the kernel signs'
+	@echo  '  rust-analyzer   - write rust-project.json for the editor'
+	@echo  '  clean           - remove what was built here; the cache of kernels stays'
+	@echo  ''
+	@echo  'See it work (in virtual machines, everything they need is made first):'
+	@echo  '  demo            - a node meets a real machine check: the whole path, with latencies'
+	@echo  '  test            - all tests; the last line is "N passed, N failed, N skipped"'
+	@echo  '  test-debug      - the same on a kernel with sanitizers'
+	@echo  '  bench           - measurements beside their baselines'
+	@echo  '  shell           - a node to look around in'
+	@echo  '  check           - formatting, lints, the patch series, ABI layouts'
+	@echo  ''
+	@echo  'Parts:'
+	@echo  '  setup           - install what is missing (root), build the tools'
+	@echo  '  kernel          - the kernel tree of FLAVOUR; build/kernel/FLAVOUR links to it'
+	@echo  '  samples         - the user-space programs'
+	@echo  '  image           - the image of a node'
+	@echo  '  prune-cache     - remove kernels and tools that this checkout no longer uses'
+	@echo  ''
+	@echo  'Variables:'
+	@echo  '  KDIR=dir        - build against this kernel (built, with Rust and the series)'
+	@echo  '  FLAVOUR=name    - without KDIR: nullhz (default), test or debug'
+	@echo  '  KERNEL_SRC=path - Linux 7.3 tree or tarball instead of the distribution'"'"'s package'
+	@echo  '  UPDATE=1        - look for a newer 7.3.y in the distribution'
+	@echo  '  O=dir           - build here instead of build/'
+	@echo  '  NULLHZ_CACHE=dir - kernels and tools ($${XDG_CACHE_HOME:-~/.cache}/nullhz)'
+	@echo  '  RUSTC=path      - compiler to use, its tools beside it (/usr/bin/rustc)'
+	@echo  '  LLVM=-N         - of the C compiler, with KDIR; else as the kernel was built'
+	@echo  '  V=1, W=1, C=1, CLIPPY=1, INSTALL_MOD_PATH=dir, ... - as in the kernel'
