@@ -168,6 +168,12 @@ class Channel:
         for command in commands:
             command._frames.put(({"op": "gone", "message": message}, b""))
 
+    @property
+    def up(self):
+        """Whether the node's command server has reported and was not lost since."""
+        with self._lock:
+            return self._up
+
     def wait_boot(self, count, timeout, alive=lambda: True):
         """Waits for the first report of boot number `count` (from 1); None if
         it does not come. Returns (host's monotonic time, report)."""

@@ -8,7 +8,8 @@ The same file is used on both sides; the image holds a copy. A frame is
 
 A virtio-serial port is a byte stream that outlives a guest's reboot: either
 side may find half a frame of an earlier life. A reader that lost its place
-therefore searches for the next magic number.
+therefore searches for the next magic number, and the node begins with enough
+zeros to complete whatever it was sending before.
 """
 
 import json
@@ -18,6 +19,10 @@ MAGIC = b"\xffNHZ"
 _PREFIX = struct.Struct("<4sII")
 MAX_HEADER = 1 << 20
 MAX_PAYLOAD = 64 << 20
+# The longest payload that the node sends.
+PIECE = 64 << 10
+# Ends a frame that was cut short: longer than the rest of any can be.
+FLUSH = bytes(PIECE + 4096)
 
 
 def encode(header, payload=b""):
