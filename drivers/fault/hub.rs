@@ -12,16 +12,21 @@ use super::persist::LastWords;
 use super::report::Now;
 use super::ring::{Cursor, Filter, Found, Ring, Storage};
 use super::storm::{Storm, Sum};
+use core::mem::take;
 
 /// The newest errno, negated: what `result` of an acknowledgement may go down to.
 const MIN_RESULT: i32 = -4095;
+
+/// How long, in ns, readers wait for news that are not urgent after they have been told some: in a
+/// storm the bus thread would do nothing but run from one to the next.
+pub const PACE_NS: u64 = 1_000_000;
 
 /// What a report came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
     /// The incident that it opened.
     pub opened: Option<u64>,
-    /// There is something for the bus thread to do.
+    /// The bus thread has to be woken.
     pub wake: bool,
 }
 
@@ -55,6 +60,7 @@ pub struct Hub<S: Storage> {
     storms: S::Of<Storm>,
     summing: u64,
     fresh: Fresh,
+    paced: bool,
     occurrences: [u64; Level::COUNT],
     lost: u64,
     boot_id: [u8; 16],
@@ -69,6 +75,7 @@ impl<S: Storage> Hub<S> {
             storms: S::filled(Storm::NONE, source::COUNT)?,
             summing: 0,
             fresh: [0; Level::COUNT],
+            paced: false,
             occurrences: [0; Level::COUNT],
             lost: 0,
             boot_id,
@@ -107,9 +114,12 @@ impl<S: Storage> Hub<S> {
         self.boot_id
     }
 
-    /// What is new since the last call.
+    /// What is new since the last call. If anything is, whoever calls is to call again after
+    /// [`PACE_NS`], as only urgent reports ask to be woken meanwhile.
     pub fn take_fresh(&mut self) -> Fresh {
-        core::mem::take(&mut self.fresh)
+        let fresh = take(&mut self.fresh);
+        self.paced = fresh.iter().any(|sources| *sources != 0);
+        fresh
     }
 
     /// Puts a source's `event` on the bus. Its `seq` is 0 afterwards when it went into a sum.
@@ -120,14 +130,14 @@ impl<S: Storage> Hub<S> {
         event.seq = self.ring.next_seq();
         let mut outcome = Outcome {
             opened: None,
-            wake: true,
+            wake: event.level >= Level::Imminent as u8 || !self.paced,
         };
         if event.level == Level::Imminent as u8 {
             match self.incidents.note(event, now.mono) {
                 Some(Verdict::Opened(id)) => outcome.opened = Some(id),
                 Some(Verdict::Joined(id)) if !self.admit(event.source, now.mono) => {
                     event.seq = 0;
-                    outcome.wake = self.sum_up(event, id, now);
+                    outcome.wake = self.sum_up(event, id, now) && !self.paced;
                     return outcome;
                 }
                 Some(Verdict::Joined(_)) | None => {}

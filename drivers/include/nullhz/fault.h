@@ -21,8 +21,9 @@ struct nullhz_fault_source;
  * @flags: NULLHZ_FAULT_F_BOOT, _SUMMARY, _INJECTED, or 0
  * @cpu: CPU, -1: none or unknown
  * @node: NUMA node, -1: derived from @cpu
- * @count: occurrences that it stands for, >= 1
+ * @count: occurrences that it stands for: 1, or more with _SUMMARY
  * @payload_len: bytes at @payload, at most NULLHZ_FAULT_PAYLOAD_SIZE
+ * @pad: 0
  * @payload: by source; may be NULL when @payload_len is 0
  */
 struct nullhz_fault_report {
@@ -71,7 +72,7 @@ void nullhz_fault_source_unregister(struct nullhz_fault_source *source);
  * Context: process, softirq or hardirq, also with interrupts off and under
  * raw spinlocks; not NMI, and not with a scheduler lock held (it wakes a
  * thread).
- * Return: 0; -EINVAL for a bad level, flags, count or payload.
+ * Return: 0; -EINVAL for a bad level, flags, CPU, node, count or payload.
  */
 int nullhz_fault_report(struct nullhz_fault_source *source,
 			const struct nullhz_fault_report *report);
@@ -87,7 +88,7 @@ int nullhz_fault_report(struct nullhz_fault_source *source,
  *
  * Context: any, NMI and #MC included.
  * Return: 0; -EINVAL as above; -ENODEV when there is no store; -EBUSY when
- * another CPU is writing its last words.
+ * another CPU is writing its last words; -EIO when every store failed.
  */
 int nullhz_fault_persist(struct nullhz_fault_source *source,
 			 const struct nullhz_fault_report *report);

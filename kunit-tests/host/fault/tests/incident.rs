@@ -276,6 +276,25 @@ fn a_storm_is_summed_up() {
 }
 
 #[test]
+fn only_urgent_news_break_the_pace() {
+    let mut hub = hub(4);
+    let wakes = |hub: &mut _, level| send(hub, 1, level, SECOND).1.wake;
+    assert!(wakes(&mut hub, Level::Watch));
+    assert_eq!(hub.take_fresh(), [1 << 1, 0, 0, 0]);
+    // The thread is about to look again by itself.
+    assert!(!wakes(&mut hub, Level::Watch));
+    assert!(!wakes(&mut hub, Level::Degrading));
+    assert!(wakes(&mut hub, Level::Imminent));
+    assert!(wakes(&mut hub, Level::Fatal));
+    assert_eq!(hub.take_fresh(), [1 << 1; 4]);
+    assert!(!wakes(&mut hub, Level::Watch));
+    assert_eq!(hub.take_fresh(), [1 << 1, 0, 0, 0]);
+    // It has looked, found nothing and sleeps.
+    assert_eq!(hub.take_fresh(), [0; 4]);
+    assert!(wakes(&mut hub, Level::Watch));
+}
+
+#[test]
 fn a_sum_never_overflows_a_record() {
     let mut hub = hub(8);
     let mut reader = opened(&hub);
