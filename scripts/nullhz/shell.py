@@ -2,6 +2,7 @@
 """An interactive node: `make shell`, or python -m nullhz.shell [FLAVOUR] [QEMU ARGUMENTS]."""
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -61,14 +62,22 @@ def main():
     parser = argparse.ArgumentParser(prog="make shell", description=__doc__)
     parser.add_argument("flavour", nargs="?", default="nullhz", choices=FLAVOURS)
     parser.add_argument("--cpus", type=int, default=4, help="CPUs, the first two for housekeeping")
+    parser.add_argument("--kernel", type=Path, help="vmlinux, instead of the flavour's")
+    parser.add_argument("--image", type=Path, help="root file system, instead of the flavour's")
     parser.add_argument("--append", default="", help="added to the boot line")
     options, devices = parser.parse_known_args()
     if not sys.stdin.isatty():
         raise SetupError("a terminal is needed; for scripts there is nullhz.vm")
+    # A serial line does not know its terminal. What the kernel does not know
+    # of the boot line, it puts into the environment of init.
+    size = shutil.get_terminal_size()
+    terminal = f"LINES={size.lines} COLUMNS={size.columns} TERM={os.environ.get('TERM', 'linux')}"
     config = Config(
         flavour=options.flavour,
+        kernel=options.kernel,
+        image=options.image,
         cpus=options.cpus,
-        append=options.append,
+        append=f"{terminal} {options.append}",
         devices=devices,
         shell=True,
     )
