@@ -74,11 +74,10 @@ class Console(threading.Thread):
         """The last lines as text, for messages."""
         return "\n".join(f"  | {line.text}" for line in self.lines()[-count:]) or "  | (nothing)"
 
-    def wait(self, pattern, timeout, since=0, alive=lambda: True):
+    def wait(self, pattern, timeout, since=0):
         """Waits for a line that `pattern` is found in; returns (Line, Match).
 
-        None when the time is over, the console has ended, or `alive` says
-        that waiting has become pointless.
+        None when the time is over or the console has ended.
         """
         regex = re.compile(pattern)
         end = time.monotonic() + timeout
@@ -87,10 +86,9 @@ class Console(threading.Thread):
                 new = self._lines[since:]
                 if not new:
                     left = end - time.monotonic()
-                    if left <= 0 or self._ended or not alive():
+                    if left <= 0 or self._ended:
                         return None
-                    # Short, so that `alive` is asked now and then.
-                    self._changed.wait(min(left, 0.5))
+                    self._changed.wait(left)
                     continue
                 since += len(new)
             for line in new:

@@ -163,6 +163,7 @@ class VM:
             elif self.overdue:
                 why = f"before the end of its {self._lifetime} s"
             elif not self.alive:
+                self.console.join(5)
                 why = f"before QEMU ended ({self._qemu_messages()})"
             raise BootError(
                 f"boot {self._boots + 1} of {self.config.kernel} did not reach the command "
@@ -264,7 +265,7 @@ class VM:
 
         `since`: an earlier value of `console.position`, to see only newer lines.
         """
-        found = self.console.wait(pattern, timeout, since, lambda: self.alive)
+        found = self.console.wait(pattern, timeout, since)
         if found is None:
             raise TimedOut(f"no {pattern!r} on the console within {timeout} s:\n{self.console.tail()}")
         return found
