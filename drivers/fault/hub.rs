@@ -99,9 +99,10 @@ impl<S: Storage> Hub<S> {
         self.incidents.set_times(times);
     }
 
-    /// By level, how many occurrences sources have reported.
-    pub fn occurrences(&self) -> &[u64; Level::COUNT] {
-        &self.occurrences
+    /// How many occurrences sources have reported at `level`.
+    pub fn occurrences(&self, level: Level) -> u64 {
+        let count = self.occurrences.get(level as usize);
+        count.copied().unwrap_or_default()
     }
 
     /// How many records readers have missed, summed up over the readers.

@@ -269,7 +269,7 @@ fn a_storm_is_summed_up() {
     assert_eq!(u64::from(payload(sum).joined), STORM);
     let total: u64 = events.iter().map(|e| u64::from(e.count)).sum();
     assert_eq!(total, STORM);
-    assert_eq!(hub.occurrences()[Level::Imminent as usize], STORM);
+    assert_eq!(hub.occurrences(Level::Imminent), STORM);
     assert_eq!(hub.incidents().last(), 1);
     // A second later there is a new allowance.
     assert_ne!(send(&mut hub, 1, Level::Imminent, 2 * SECOND + 1).0.seq, 0);
