@@ -9,6 +9,8 @@
 mod abi;
 #[path = "../../../../drivers/mce/buckets.rs"]
 mod buckets;
+// The module's counters and the agent's names are not used here.
+#[allow(dead_code)]
 #[path = "../../../../drivers/mce/decode/mod.rs"]
 mod decode;
 #[path = "../../../../drivers/mce/predict.rs"]

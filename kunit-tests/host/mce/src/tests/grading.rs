@@ -16,12 +16,9 @@ fn vectors_have_the_grade_that_they_should() {
             vector.name,
             got.why
         );
-        let level = Node::new().predictor.judge(
-            &vector.record,
-            &got,
-            SECOND,
-            &Thresholds::DEFAULT,
-        );
+        let level = Node::new()
+            .predictor
+            .judge(&vector.record, &got, SECOND, &Thresholds::DEFAULT);
         assert_eq!(level.level, vector.level, "{}", vector.name);
     }
 }
@@ -38,9 +35,7 @@ fn kernel_intel(r: &Record, context: Context, ser: bool, exception: bool) -> Sev
     if r.has(PCC) {
         return L::Panic;
     }
-    if exception
-        && (r.mcgstatus & 4 == 0 || (!rip && !eip) || (context != Context::User && !rip))
-    {
+    if exception && (r.mcgstatus & 4 == 0 || (!rip && !eip) || (context != Context::User && !rip)) {
         return L::Panic;
     }
     if !ser {
