@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The thread that tells: logs, statistics, the state and text files, hooks.
+//! It may be slow; the threads that matter only send it notes.
+
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use nix::errno::Errno;
+use serde::Serialize;
+use tracing::{error, info, warn};
+
+use super::engine::Settled;
+use super::hooks::{Hooks, Occasion};
+use super::snapshotter::Outcome;
+use super::state::{self, EventCount, IncidentReport, ResetReason, State};
+use super::stats::{ms, Counters, Window};
+use crate::abi::{flag, Event, Level};
+use crate::snapshot::Name;
+use crate::view::{self, EventView};
+
+/// The files are written at least this often, so that their age says whether
+/// the agent is alive.
+const INTERVAL: Duration = Duration::from_secs(10);
+
+/// Something to tell.
+#[derive(Debug)]
+pub enum Note {
+    /// An event to be logged and given to the hooks.
+    Event {
+        /// The event.
+        event: Event,
+        /// From the event to the agent's being awake, ns, when it woke for it.
+        wake_ns: Option<u64>,
+    },
+    /// An incident was found unacknowledged.
+    Opened,
+    /// A snapshot job came to its end.
+    Done(Outcome),
+    /// An incident was acknowledged, or that failed.
+    Settled(Acknowledged),
+    /// The rotation deleted these; so many valid ones are left.
+    Rotated {
+        /// What was deleted.
+        gone: Vec<Name>,
+        /// What is left.
+        kept: usize,
+    },
+    /// A pre-flush because of a DEGRADING event took so long, ns.
+    Preflushed(u64),
+    /// Something failed.
+    Trouble(String),
+    /// The agent ends.
+    Stop,
+}
+
+/// An acknowledgement and how it came about.
+#[derive(Debug)]
+pub struct Acknowledged {
+    /// The incident and its result.
+    pub settled: Settled,
+    /// What the bus said to that.
+    pub ack: Result<(), Errno>,
+    /// When it was acknowledged (CLOCK_MONOTONIC, ns).
+    pub acked_ns: u64,
+    /// The job, when one came to its end for it.
+    pub work: Option<Arc<Outcome>>,
+}
+
+/// The thread's things.
+pub struct Reporter {
+    /// Counts of the loop.
+    pub counters: Arc<Counters>,
+    /// Where `status` looks.
+    pub state_file: PathBuf,
+    /// Where node_exporter looks.
+    pub textfile: Option<PathBuf>,
+    /// The hooks.
+    pub hooks: Hooks,
+    /// What is known from the start.
+    pub state: State,
+    /// See [`Windows`].
+    pub windows: Windows,
+}
+
+/// Durations.
+#[derive(Debug, Default)]
+pub struct Windows {
+    wake: Window,
+    preflush: Window,
+    snapshot: Window,
+    awake_to_durable: Window,
+}
+
+impl Reporter {
+    /// Tells until it is told to stop or the senders are gone.
+    pub fn run(mut self, notes: Receiver<Note>) {
+        self.write_files();
+        loop {
+            match notes.recv_timeout(INTERVAL) {
+                Ok(Note::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+                Ok(note) => {
+                    if self.take(note) {
+                        self.write_files();
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => self.write_files(),
+            }
+        }
+        self.state.up = false;
+        self.write_files();
+    }
+
+    /// Deals with a note; says whether the files are to be written at once.
+    fn take(&mut self, note: Note) -> bool {
+        match note {
+            Note::Event { event, wake_ns } => self.event(&event, wake_ns),
+            Note::Opened => self.state.incidents_opened += 1,
+            Note::Done(outcome) => self.done(&outcome),
+            Note::Settled(acknowledged) => {
+                self.settled(acknowledged);
+                return true;
+            }
+            Note::Rotated { gone, kept } => {
+                for name in &gone {
+                    info!("snapshot {name} deleted");
+                }
+                self.state.rotations += 1;
+                self.state.snapshots_deleted += gone.len() as u64;
+                self.state.snapshots_kept = kept as u64;
+                return true;
+            }
+            Note::Preflushed(ns) => {
+                info!(
+                    "pre-flush because of a degrading node: {}",
+                    view::duration(ns)
+                );
+                self.state.degrading_preflushes += 1;
+            }
+            Note::Trouble(text) => error!("{text}"),
+            Note::Stop => {}
+        }
+        false
+    }
+
+    fn event(&mut self, event: &Event, wake_ns: Option<u64>) {
+        if let Some(ns) = wake_ns {
+            self.windows.wake.add(ns);
+        }
+        let line = view::line(event);
+        if event.level >= Level::Imminent as u8 {
+            warn!("{line}");
+        } else {
+            info!("{line}");
+        }
+        if event.level == Level::Fatal as u8 && event.flags & flag::PREVIOUS_BOOT != 0 {
+            self.state.reset_reason = Some(ResetReason {
+                time: seconds(event.real_ns),
+                source: view::source_name(event.source),
+                text: view::text(event),
+            });
+        }
+        self.hook(
+            EventView::new(event).json(),
+            "event",
+            &view::level_name(event.level),
+            event.incident,
+            &view::text(event),
+        );
+    }
+
+    fn done(&mut self, outcome: &Outcome) {
+        let Some(name) = outcome.name else {
+            return;
+        };
+        let preflush = outcome.flushed_ns - outcome.begun_ns;
+        let snapshot = outcome.durable_ns - outcome.flushed_ns;
+        self.windows.preflush.add(preflush);
+        self.windows.snapshot.add(snapshot);
+        let seen = outcome.results.iter().map(|settled| settled.open.seen_ns);
+        if let Some(seen_ns) = seen.min() {
+            self.windows
+                .awake_to_durable
+                .add(outcome.durable_ns.saturating_sub(seen_ns));
+        }
+        info!(
+            "snapshot {name} on disk: pre-flush of {} files {}{}, snapshot {}",
+            outcome.flushed.files,
+            view::duration(preflush),
+            if outcome.flushed.out_of_time {
+                " (out of time)"
+            } else {
+                ""
+            },
+            view::duration(snapshot),
+        );
+        // Until the rotation has counted them.
+        self.state.snapshots_kept += 1;
+    }
+
+    fn settled(&mut self, acknowledged: Acknowledged) {
+        let Acknowledged {
+            settled,
+            ack,
+            acked_ns,
+            work,
+        } = acknowledged;
+        let open = settled.open;
+        let since_opened = |ns: u64| ms(ns.saturating_sub(open.opened_ns));
+        let error = match (settled.result, ack) {
+            (Ok(_), Ok(())) => None,
+            (Err(errno), Ok(())) => Some(format!("no snapshot: {errno}")),
+            (_, Err(errno)) => Some(format!("not acknowledged: {errno}")),
+        };
+        let taken = work.filter(|work| work.name.is_some());
+        let report = IncidentReport {
+            incident: open.id,
+            time: now(),
+            opened_ns: open.opened_ns,
+            awake_ms: since_opened(open.seen_ns),
+            preflush_ms: taken
+                .as_ref()
+                .map(|work| ms(work.flushed_ns - work.begun_ns)),
+            snapshot_ms: taken
+                .as_ref()
+                .map(|work| ms(work.durable_ns - work.flushed_ns)),
+            acked_ms: since_opened(acked_ns),
+            snapshot_id: settled.result.ok(),
+            snapshot: taken
+                .and_then(|work| work.name)
+                .map(|name| name.to_string()),
+            error,
+        };
+        let level = Level::Imminent.name();
+        let text = match (&report.error, report.snapshot_id) {
+            (None, Some(id)) => {
+                self.state.incidents_acked += 1;
+                let text = format!(
+                    "incident {} acknowledged with snapshot {id}, {} ms after it was opened",
+                    open.id, report.acked_ms
+                );
+                info!("{text}");
+                text
+            }
+            (error, _) => {
+                self.state.incidents_failed += 1;
+                let text = format!(
+                    "incident {}: {}",
+                    open.id,
+                    error.as_deref().unwrap_or_default()
+                );
+                error!("{text}");
+                text
+            }
+        };
+        #[derive(Serialize)]
+        struct View<'a> {
+            r#type: &'static str,
+            text: &'a str,
+            #[serde(flatten)]
+            report: &'a IncidentReport,
+        }
+        let view = View {
+            r#type: "snapshot",
+            text: &text,
+            report: &report,
+        };
+        // Only maps with keys other than strings can fail, and there are none.
+        let json = serde_json::to_string(&view).unwrap_or_default();
+        self.hook(json, "snapshot", level, open.id, &text);
+        self.state.last_incident = Some(report);
+    }
+
+    fn hook(&self, json: String, kind: &str, level: &str, incident: u64, text: &str) {
+        self.hooks.run(Occasion {
+            json,
+            env: vec![
+                ("NULLHZ_TYPE", kind.into()),
+                ("NULLHZ_LEVEL", level.into()),
+                ("NULLHZ_INCIDENT", incident.to_string()),
+                ("NULLHZ_TEXT", text.into()),
+            ],
+        });
+    }
+
+    fn write_files(&mut self) {
+        self.collect();
+        let json = serde_json::to_string_pretty(&self.state).unwrap_or_default() + "\n";
+        if let Err(err) = state::replace(&self.state_file, &json) {
+            warn!("{err}");
+        }
+        if let Some(path) = &self.textfile {
+            if let Err(err) = state::replace(path, &state::prometheus(&self.state)) {
+                warn!("{err}");
+            }
+        }
+    }
+
+    fn collect(&mut self) {
+        let state = &mut self.state;
+        state.updated = now();
+        let count = |count: super::stats::Count| EventCount {
+            source: view::source_name(count.source),
+            level: count.level.name().into(),
+            records: count.records,
+            occurrences: count.occurrences,
+        };
+        state.events = self.counters.by_source_and_level().map(count).collect();
+        state.last_seq = self.counters.last_seq.load(Ordering::Relaxed);
+        state.events_lost = self.counters.lost.load(Ordering::Relaxed);
+        state.events_unknown = self.counters.unknown.load(Ordering::Relaxed);
+        state.wake = self.windows.wake.summary();
+        state.preflush = self.windows.preflush.summary();
+        state.snapshot = self.windows.snapshot.summary();
+        state.awake_to_durable = self.windows.awake_to_durable.summary();
+        let tally = self.hooks.tally();
+        state.hooks_ok = tally.ok;
+        state.hooks_failed = tally.failed;
+        state.hooks_timed_out = tally.timed_out;
+        state.hooks_dropped = tally.dropped;
+    }
+}
+
+/// Seconds since 1970, to the millisecond.
+pub fn now() -> f64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    seconds(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
+
+fn seconds(ns: u64) -> f64 {
+    (ns / 1_000_000) as f64 / 1e3
+}

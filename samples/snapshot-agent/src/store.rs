@@ -1,0 +1,424 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The checkpoint volume: a BTRFS filesystem with the subvolume that training
+//! writes its checkpoints to, and a directory that holds the snapshots of it.
+
+use std::ffi::{CString, OsStr};
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use chrono::Utc;
+use nix::errno::Errno;
+use nix::fcntl::{open, AtFlags, Flock, FlockArg, OFlag};
+use nix::sys::stat::{fstatat, Mode};
+use nix::time::{clock_gettime, ClockId};
+
+use crate::btrfs::{self, SubvolumeInfo};
+use crate::crash;
+use crate::error::{Error, Result};
+use crate::snapshot::{self, Name, Snapshot, State};
+
+/// The file that marks a directory of snapshots as the agent's. Without it the
+/// agent deletes nothing there.
+pub const MARK: &str = ".nullhz-agent";
+
+const MARK_TEXT: &str = "The snapshots in this directory belong to nullhz-agent(8), \
+which deletes the oldest of them.\n";
+
+/// What the line of the mark that names the agent's process begins with.
+const MARK_PID: &str = "pid ";
+
+/// Where things are.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Layout {
+    /// Mount point of the checkpoint volume (BTRFS)
+    #[arg(
+        long,
+        env = "NULLHZ_VOLUME",
+        default_value = "/checkpoint",
+        value_name = "DIR"
+    )]
+    pub volume: PathBuf,
+
+    /// Subvolume of the volume that training writes its checkpoints to
+    #[arg(
+        long,
+        env = "NULLHZ_SUBVOLUME",
+        default_value = "current",
+        value_name = "NAME"
+    )]
+    #[arg(value_parser = plain_name)]
+    pub subvolume: String,
+
+    /// Directory of the volume that the snapshots go to
+    #[arg(
+        long,
+        env = "NULLHZ_SNAPSHOTS",
+        default_value = ".snapshots",
+        value_name = "NAME"
+    )]
+    #[arg(value_parser = plain_name)]
+    pub snapshots: String,
+}
+
+/// A file name without a path.
+pub fn plain_name(text: &str) -> std::result::Result<String, String> {
+    match text {
+        "" | "." | ".." => Err("not a name".into()),
+        _ if text.contains(['/', '\0']) => Err("a name, not a path, is needed".into()),
+        _ if text.len() > 255 => Err("longer than 255 bytes".into()),
+        _ => Ok(text.into()),
+    }
+}
+
+impl Layout {
+    /// Path of the subvolume.
+    pub fn subvolume_path(&self) -> PathBuf {
+        self.volume.join(&self.subvolume)
+    }
+
+    /// Path of the snapshots' directory.
+    pub fn snapshots_path(&self) -> PathBuf {
+        self.volume.join(&self.snapshots)
+    }
+}
+
+/// A snapshot that was just made.
+#[derive(Clone, Copy, Debug)]
+pub struct Taken {
+    /// Its name.
+    pub name: Name,
+    /// As BTRFS describes it.
+    pub info: SubvolumeInfo,
+}
+
+/// An open checkpoint volume.
+pub struct Store {
+    layout: Layout,
+    volume: OwnedFd,
+    snapshots: OwnedFd,
+    source: OwnedFd,
+    source_device: u64,
+}
+
+impl Store {
+    /// Opens the volume; makes the snapshot directory when it is missing.
+    ///
+    /// # Errors
+    ///
+    /// `NoVolume`, `NotBtrfs`, `NoSubvolume`, and `Volume` when the directory
+    /// cannot be made.
+    pub fn open(layout: &Layout) -> Result<Self> {
+        let volume = open_volume(layout)?;
+        let (source, source_device) = open_source(layout, volume.as_fd())?;
+        let path = layout.snapshots_path();
+        let fail = |what| {
+            let path = path.clone();
+            move |errno| Error::Volume { path, what, errno }
+        };
+        let name = c_string(&layout.snapshots);
+        match nix::sys::stat::mkdirat(&volume, name.as_c_str(), Mode::S_IRWXU) {
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(fail("make directory")(errno)),
+        }
+        let snapshots = btrfs::open_dir(volume.as_fd(), &name).map_err(fail("open"))?;
+        Ok(Self {
+            layout: layout.clone(),
+            volume,
+            snapshots,
+            source,
+            source_device,
+        })
+    }
+
+    /// Where things are.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Marks the snapshot directory as the agent's, unless it holds somebody
+    /// else's files, and locks it for as long as the result lives.
+    ///
+    /// # Errors
+    ///
+    /// `Foreign`, `Locked`, `Volume`.
+    pub fn claim(&self) -> Result<Flock<File>> {
+        let path = self.layout.snapshots_path();
+        let mark = path.join(MARK);
+        let fail = |what| {
+            let path = mark.clone();
+            move |err: std::io::Error| Error::Volume {
+                path,
+                what,
+                errno: errno_of(&err),
+            }
+        };
+        if !mark.exists() {
+            let mut entries = fs::read_dir(&path).map_err(fail("read directory"))?;
+            if entries.next().is_some() {
+                return Err(Error::Foreign(path));
+            }
+            File::create(&mark).map_err(fail("make"))?;
+        }
+        // For reading: what is open for writing keeps a volume from being
+        // remounted read-only.
+        let file = File::open(&mark).map_err(fail("open"))?;
+        let lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => lock,
+            Err((_, Errno::EWOULDBLOCK)) => return Err(Error::Locked(path)),
+            Err((_, errno)) => return Err(fail("lock")(errno.into())),
+        };
+        let text = format!("{MARK_TEXT}{MARK_PID}{}\n", std::process::id());
+        fs::write(&mark, text).map_err(fail("write"))?;
+        Ok(lock)
+    }
+
+    /// The subvolume that is snapshotted: the one that has its name now, which
+    /// a restore may have exchanged.
+    ///
+    /// # Errors
+    ///
+    /// Those of openat(2), `EINVAL` when it is no subvolume any more.
+    pub fn source(&mut self) -> nix::Result<BorrowedFd<'_>> {
+        let name = c_string(&self.layout.subvolume);
+        let now = fstatat(&self.volume, name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        if now.st_dev != self.source_device {
+            let fd = btrfs::open_dir(self.volume.as_fd(), &name)?;
+            btrfs::info(fd.as_fd())?;
+            self.source_device = btrfs::device(fd.as_fd())?;
+            self.source = fd;
+        }
+        Ok(self.source.as_fd())
+    }
+
+    /// UUID of the subvolume that is snapshotted.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::source`].
+    pub fn source_uuid(&mut self) -> nix::Result<[u8; 16]> {
+        Ok(btrfs::info(self.source()?)?.uuid)
+    }
+
+    /// Takes a read-only snapshot. When this returns it is on disk, which has
+    /// been verified.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`btrfs::snapshot`] and [`btrfs::wait_commit`]; `EBADMSG` when
+    /// the result is not what was asked for.
+    pub fn take(&mut self, name: Name) -> nix::Result<Taken> {
+        let text = c_string(&name.to_string());
+        let parent_uuid = self.source_uuid()?;
+        crash::point("before-snapshot");
+        btrfs::snapshot(self.source.as_fd(), self.snapshots.as_fd(), &text, true)?;
+        crash::point("after-snapshot");
+        let fd = btrfs::open_dir(self.snapshots.as_fd(), &text)?;
+        let info = btrfs::info(fd.as_fd())?;
+        if !info.read_only || info.parent_uuid != parent_uuid {
+            return Err(Errno::EBADMSG);
+        }
+        btrfs::wait_commit(fd.as_fd(), info.created)?;
+        Ok(Taken { name, info })
+    }
+
+    /// A valid snapshot of this boot that answers an incident opened at
+    /// `opened_ns`, the newest one, once it is certain that it is on disk.
+    ///
+    /// # Errors
+    ///
+    /// `Volume`.
+    pub fn answer(&mut self, boot_id: &[u8; 16], opened_ns: u64) -> Result<Option<Taken>> {
+        let path = self.layout.snapshots_path();
+        let fail = |what| move |errno| Error::Volume { path, what, errno };
+        let source = self.source_uuid().map_err(fail.clone()("describe"))?;
+        let found = self.list()?.into_iter().rev().find_map(|snapshot| {
+            let info = snapshot.info?;
+            let name = snapshot.name;
+            snapshot
+                .answers(&source, boot_id, opened_ns)
+                .then_some(Taken { name, info })
+        });
+        if let Some(taken) = found {
+            btrfs::wait_commit(self.snapshots.as_fd(), taken.info.created)
+                .map_err(fail("wait for the commit"))?;
+        }
+        Ok(found)
+    }
+
+    /// Everything in the snapshot directory that has a snapshot's name, oldest
+    /// first.
+    ///
+    /// # Errors
+    ///
+    /// `Volume`.
+    pub fn list(&self) -> Result<Vec<Snapshot>> {
+        list(&self.layout, self.snapshots.as_fd())
+    }
+
+    /// Deletes the oldest snapshots beyond the `keep` newest; says which.
+    ///
+    /// # Errors
+    ///
+    /// `Volume` with the first one that could not be deleted.
+    pub fn rotate(&self, keep: usize) -> Result<Vec<Name>> {
+        let gone = snapshot::expendable(&self.list()?, keep);
+        for name in &gone {
+            crash::point("before-delete");
+            let text = c_string(&name.to_string());
+            btrfs::destroy(self.snapshots.as_fd(), &text).map_err(|errno| Error::Volume {
+                path: self.layout.snapshots_path().join(name.to_string()),
+                what: "delete",
+                errno,
+            })?;
+            crash::point("after-delete");
+        }
+        Ok(gone)
+    }
+
+    /// Number of valid snapshots.
+    ///
+    /// # Errors
+    ///
+    /// `Volume`.
+    pub fn kept(&self) -> Result<usize> {
+        let valid = |snapshot: &&Snapshot| snapshot.state() == State::Valid;
+        Ok(self.list()?.iter().filter(valid).count())
+    }
+
+    /// The volume's root directory.
+    pub fn volume_fd(&self) -> BorrowedFd<'_> {
+        self.volume.as_fd()
+    }
+
+    /// The snapshots' directory.
+    pub fn snapshots_fd(&self) -> BorrowedFd<'_> {
+        self.snapshots.as_fd()
+    }
+}
+
+/// The process of the agent that runs on a volume, when one does.
+pub fn agent_pid(layout: &Layout) -> Option<u32> {
+    let file = File::open(layout.snapshots_path().join(MARK)).ok()?;
+    let text = io::read_to_string(&file).ok()?;
+    match Flock::lock(file, FlockArg::LockSharedNonblock) {
+        Err((_, Errno::EWOULDBLOCK)) => {
+            let pid = text.lines().find_map(|line| line.strip_prefix(MARK_PID));
+            pid?.parse().ok()
+        }
+        _ => None,
+    }
+}
+
+/// Lists the snapshots of a volume, oldest first, without changing anything on
+/// it: a missing directory is an empty one.
+///
+/// # Errors
+///
+/// `NoVolume`, `NotBtrfs`, `Volume`.
+pub fn list_only(layout: &Layout) -> Result<Vec<Snapshot>> {
+    let volume = open_volume(layout)?;
+    match btrfs::open_dir(volume.as_fd(), &c_string(&layout.snapshots)) {
+        Ok(fd) => list(layout, fd.as_fd()),
+        Err(Errno::ENOENT) => Ok(Vec::new()),
+        Err(errno) => Err(Error::Volume {
+            path: layout.snapshots_path(),
+            what: "open",
+            errno,
+        }),
+    }
+}
+
+fn list(layout: &Layout, dir: BorrowedFd<'_>) -> Result<Vec<Snapshot>> {
+    let path = layout.snapshots_path();
+    let fail = |err: std::io::Error| Error::Volume {
+        path: path.clone(),
+        what: "read directory",
+        errno: errno_of(&err),
+    };
+    let mut found = Vec::new();
+    for entry in fs::read_dir(&path).map_err(fail)? {
+        let file_name = entry.map_err(fail)?.file_name();
+        let Some(name) = file_name.to_str().and_then(|text| text.parse().ok()) else {
+            continue;
+        };
+        let fd = btrfs::open_dir(dir, &c_string(&file_name));
+        // One that is deleted meanwhile is as good as gone.
+        if matches!(fd, Err(Errno::ENOENT)) {
+            continue;
+        }
+        let info = fd.and_then(|fd| btrfs::info(fd.as_fd())).ok();
+        found.push(Snapshot { name, info });
+    }
+    snapshot::sort(&mut found);
+    Ok(found)
+}
+
+/// Opens the volume.
+///
+/// # Errors
+///
+/// `NoVolume`, `NotBtrfs`.
+pub fn open_volume(layout: &Layout) -> Result<OwnedFd> {
+    let path = &layout.volume;
+    let fail = |errno| Error::NoVolume {
+        path: path.clone(),
+        errno,
+    };
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let volume = open(path, flags, Mode::empty()).map_err(fail)?;
+    if !btrfs::is_btrfs(volume.as_fd()).map_err(fail)? {
+        return Err(Error::NotBtrfs(path.clone()));
+    }
+    Ok(volume)
+}
+
+fn open_source(layout: &Layout, volume: BorrowedFd<'_>) -> Result<(OwnedFd, u64)> {
+    let open = || {
+        let fd = btrfs::open_dir(volume, &c_string(&layout.subvolume))?;
+        btrfs::info(fd.as_fd())?;
+        let device = btrfs::device(fd.as_fd())?;
+        Ok((fd, device))
+    };
+    open().map_err(|errno| Error::NoSubvolume {
+        path: layout.subvolume_path(),
+        errno,
+    })
+}
+
+/// A name of a snapshot begun now.
+pub fn name_now(incident: u64, boot_id: &[u8; 16]) -> Name {
+    Name::new(
+        Utc::now().timestamp_millis(),
+        incident,
+        boot_id,
+        monotonic_ns(),
+    )
+}
+
+/// CLOCK_MONOTONIC, ns.
+pub fn monotonic_ns() -> u64 {
+    // Fails for clocks that a kernel may lack; every one has this.
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |now| {
+        let (sec, nsec) = (now.tv_sec().cast_unsigned(), now.tv_nsec().cast_unsigned());
+        sec * 1_000_000_000 + nsec
+    })
+}
+
+/// The errno of an error that came from the system.
+pub fn errno_of(err: &std::io::Error) -> Errno {
+    err.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}
+
+/// A file name as the system calls take it. File names hold no null byte:
+/// those from the command line are checked, others come from the kernel.
+pub fn c_string(name: &(impl AsRef<OsStr> + ?Sized)) -> CString {
+    CString::new(name.as_ref().as_bytes()).unwrap_or_default()
+}
+
+/// The part of `path` below `volume`, for messages.
+pub fn below<'a>(path: &'a Path, volume: &Path) -> &'a Path {
+    path.strip_prefix(volume).unwrap_or(path)
+}

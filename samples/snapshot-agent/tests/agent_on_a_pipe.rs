@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The real agent on a made-up bus: records come through standard input, the
+//! incidents are files in a directory. It can be killed and started again like
+//! the real one, because nothing of the bus is inside it.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use nix::errno::Errno;
+use nix::fcntl::{fcntl, FcntlArg, OFlag};
+use nix::unistd::read;
+use nullhz_agent::abi::{state, Event, Incident, Info, EVENT_SIZE};
+use nullhz_agent::agent::{self, Options};
+use nullhz_agent::bus::{Bus, BATCH};
+
+#[derive(Parser)]
+struct Args {
+    /// `incident-<id>` holds a record of the ABI, `ack-<id>` an acknowledgement.
+    #[arg(long)]
+    bus: PathBuf,
+
+    #[command(flatten)]
+    options: Options,
+}
+
+struct Pipe {
+    stdin: std::io::Stdin,
+    dir: PathBuf,
+}
+
+impl Pipe {
+    fn ids(&self) -> Vec<u64> {
+        let entries = fs::read_dir(&self.dir).unwrap();
+        let id = |name: &str| name.strip_prefix("incident-")?.parse().ok();
+        entries
+            .filter_map(|entry| id(entry.unwrap().file_name().to_str().unwrap()))
+            .collect()
+    }
+}
+
+impl Bus for Pipe {
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.stdin.as_fd()
+    }
+
+    fn read(&self, events: &mut Vec<Event>) -> nix::Result<()> {
+        let mut bytes = [0; BATCH * EVENT_SIZE];
+        events.clear();
+        let len = match read(&self.stdin, &mut bytes) {
+            Ok(0) => return Err(Errno::ENODEV),
+            Ok(len) => len,
+            Err(Errno::EAGAIN) => 0,
+            Err(errno) => return Err(errno),
+        };
+        // The test writes whole records, fewer bytes at once than PIPE_BUF.
+        let (records, rest) = bytes[..len].as_chunks();
+        assert!(rest.is_empty());
+        events.extend(records.iter().map(Event::from_bytes));
+        Ok(())
+    }
+
+    fn info(&self) -> nix::Result<Info> {
+        let ids = self.ids();
+        let open = |id: &&u64| self.incident(**id).unwrap().state != state::ACKED;
+        Ok(Info {
+            abi_version: 1,
+            event_size: 256,
+            open_incidents: ids.iter().filter(open).count() as u32,
+            head_seq: u64::MAX,
+            last_incident: ids.iter().max().copied().unwrap_or(0),
+            boot_id: *b"made-up boot id.",
+            ..Info::ZERO
+        })
+    }
+
+    fn incident(&self, id: u64) -> nix::Result<Incident> {
+        let bytes = match fs::read(self.dir.join(format!("incident-{id}"))) {
+            Ok(bytes) => bytes,
+            Err(err) if err.kind() == ErrorKind::NotFound => return Err(Errno::ENOENT),
+            Err(err) => panic!("{err}"),
+        };
+        let mut incident = Incident::from_prefix(&bytes).unwrap();
+        if self.dir.join(format!("ack-{id}")).exists() {
+            incident.state = state::ACKED;
+        }
+        Ok(incident)
+    }
+
+    fn ack(&self, id: u64, result: Result<u64, Errno>) -> nix::Result<()> {
+        self.incident(id)?;
+        let path = self.dir.join(format!("ack-{id}"));
+        if path.exists() {
+            return Err(Errno::EALREADY);
+        }
+        let text = match result {
+            Ok(snapshot_id) => snapshot_id.to_string(),
+            Err(errno) => format!("{errno:?}"),
+        };
+        let temporary = self.dir.join("new");
+        fs::write(&temporary, text).unwrap();
+        fs::rename(temporary, path).unwrap();
+        Ok(())
+    }
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .init();
+    let flags = FcntlArg::F_SETFL(OFlag::O_NONBLOCK);
+    fcntl(std::io::stdin(), flags).expect("standard input is open");
+    let bus = Pipe {
+        stdin: std::io::stdin(),
+        dir: args.bus,
+    };
+    match agent::run(bus, &args.options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(err) => {
+            eprintln!("{err}");
+            ExitCode::from(err.exit_code())
+        }
+    }
+}
