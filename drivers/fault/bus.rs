@@ -17,6 +17,7 @@ use crate::{
     ring::Storage,
     stores::Stores,
 };
+use core::mem::swap;
 use kernel::{
     alloc::AllocError,
     kthread::{Handler, Next, Waker},
@@ -264,8 +265,26 @@ impl Bus {
     }
 
     /// Adds an open file.
+    ///
+    /// The bus thread takes the same lock, and must not wait for memory: so none is allocated
+    /// while it is held.
     pub(crate) fn attach(&self, reader: &Arc<Reader>) -> Result {
-        Ok(self.readers.lock().push(reader.clone(), GFP_KERNEL)?)
+        let mut new = KVec::new();
+        loop {
+            let mut readers = self.readers.lock();
+            if new.capacity() > readers.capacity() {
+                for reader in readers.drain_all() {
+                    new.push_within_capacity(reader).map_err(|_| ENOMEM)?;
+                }
+                swap(&mut *readers, &mut new);
+            }
+            if readers.push_within_capacity(reader.clone()).is_ok() {
+                return Ok(());
+            }
+            let room = 2 * readers.capacity() + 8;
+            drop(readers);
+            new = KVec::with_capacity(room, GFP_KERNEL)?;
+        }
     }
 
     /// Removes an open file.

@@ -17,6 +17,9 @@
 //! })?;
 //! ```
 
+// Each source uses its own part, and keeps it to itself.
+#![allow(dead_code, unreachable_pub)]
+
 use core::{
     marker::{PhantomData, PhantomPinned},
     ptr::NonNull, //
@@ -25,7 +28,6 @@ use kernel::{
     error::{from_err_ptr, to_result},
     ffi::{c_char, c_int, c_void},
     prelude::*,
-    str::CStrExt as _, //
 };
 
 #[path = "../../fault/abi.rs"]
