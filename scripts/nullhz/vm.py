@@ -97,17 +97,24 @@ class VM:
         self._timer.start()
         self.started = time.monotonic()
         self.console = Console(self._process.stdout, self.log, self.started)
-        self._await_socket("qmp")
+        try:
+            self._connect()
+        except (OSError, NodeError) as error:
+            # QEMU opens its sockets before it looks at kernel and devices.
+            time.sleep(0.2)
+            if self.alive:
+                raise
+            raise BootError(f"QEMU did not start: {self._qemu_messages()}") from error
+
+    def _connect(self):
+        end = time.monotonic() + 20
+        while not (self._run_dir / "qmp").exists() or not (self._run_dir / "shell").exists():
+            if not self.alive or time.monotonic() > end:
+                raise BootError("QEMU offers no monitor")
+            time.sleep(0.01)
         self._channel = Channel(str(self._run_dir / "shell"))
         self._monitor = Monitor(str(self._run_dir / "qmp"), self._on_event)
         self._monitor.execute("cont")
-
-    def _await_socket(self, name):
-        end = time.monotonic() + 20
-        while not (self._run_dir / name).exists():
-            if self._process.poll() is not None or time.monotonic() > end:
-                raise BootError(f"QEMU did not start: {self._qemu_messages()}")
-            time.sleep(0.01)
 
     def _qemu_messages(self):
         self._errors.seek(0)
