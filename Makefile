@@ -55,12 +55,21 @@ endef
 image: packages
 	@$(call node,$(FLAVOUR))
 
-shell demo: image
-	@scripts/python scripts/$@ --flavour $(FLAVOUR)
+demo: image
+	@scripts/python scripts/demo --flavour $(FLAVOUR)
 
-test bench: packages
+shell: image
+	@scripts/python -m nullhz.shell $(FLAVOUR)
+
+# The product's kernel too: it must refuse what the test kernel lets in.
+test: packages
 	@$(call node,test)
-	@scripts/python scripts/$@ --flavour test
+	@$(call node,nullhz)
+	@scripts/python scripts/test --flavour test
+
+bench: packages
+	@$(call node,test)
+	@scripts/python scripts/bench --flavour test
 
 test-debug: packages
 	@$(call node,debug)

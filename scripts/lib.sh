@@ -39,7 +39,7 @@ elapsed() {
 # explain LOG WHAT RC: ends the run with the one line that says what went wrong.
 explain() {
 	local log=$1 what=$2 rc=$3 line
-	if grep -qs 'No space left on device' "$log"; then
+	if grep -qsE 'No space left on device|Wrote only [0-9]+ of' "$log"; then
 		die "$what: disk full; free some space (cache: $cache, build: $build) and run again"
 	fi
 	if grep -qsE 'Could not resolve|Temporary failure (resolving|in name)|Could not connect|Unable to connect|Network is unreachable|Connection (refused|timed out)|failed to (download|get) |spurious network error' "$log"; then
