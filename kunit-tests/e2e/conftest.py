@@ -72,9 +72,12 @@ def boot(request, nodes):
 
 @pytest.fixture(scope="module")
 def shared_node(request, nodes):
-    """One node for all tests of a file, for those that leave it as it was."""
+    """One node for all tests of a file, for those that leave it as it was.
+
+    A file's NODE has the options of its node.
+    """
     before = len(nodes.running)
-    yield nodes.boot(Path(request.node.name).stem)
+    yield nodes.boot(Path(request.node.name).stem, **getattr(request.module, "NODE", {}))
     nodes.stop(before)
 
 

@@ -15,7 +15,11 @@ def stream(*messages):
     return b"".join(frames.encode(header, payload) for header, payload in messages)
 
 
-MESSAGES = [({"op": "out", "id": 1}, b"text"), ({"op": "exit", "rc": 0}, b""), ({"a": "\u00e9"}, frames.MAGIC)]
+MESSAGES = [
+    ({"op": "out", "id": 1}, b"text"),
+    ({"op": "exit", "rc": 0}, b""),
+    ({"a": "\u00e9"}, frames.MAGIC),
+]
 
 
 @pytest.mark.parametrize("piece", [1, 2, 3, 7, 10_000])

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Mistakes of programs, operators and boot lines: each gets its error, none does harm."""
+
+import json
+
+import pytest
+from nullhz import bus, guest
+from records import CORRECTED, LINE, inject, page
+
+NODE = {"append": "nullhz.agent=off"}
+SYSFS = "/sys/class/misc/nullhz-fault"
+THRESHOLDS = "/sys/devices/faux/nullhz_mce/thresholds"
+
+
+@pytest.fixture(scope="module")
+def answers(shared_node):
+    """What guest/bad_input.py got, by mistake."""
+    vm = shared_node
+    guest.put_script(vm, "bus.py")
+    reader = guest.Reader(vm)
+    for number in range(4):
+        inject(vm, CORRECTED, page(number), LINE)
+        reader.wait(10, source=bus.SRC_MCE, addr=page(number))
+    script = guest.put_script(vm, "bad_input.py")
+    return json.loads(vm.run(["python3", script]).stdout)
+
+
+@pytest.mark.parametrize("command", ["info", "filter", "seek", "ack", "incident"])
+def test_ioctl_of_another_shape(answers, command):
+    got = {name: result for name, result in answers.items() if name.startswith(f"{command} ")}
+    for what in ("short", "long", "zero", "direction"):
+        assert got[f"{command} {what}"] == "EINVAL", got
+    for what in ("null", "kernel address", "unmapped"):
+        assert got[f"{command} {what}"] == "EFAULT", got
+
+
+def test_unknown_ioctls(answers):
+    got = {name: result for name, result in answers.items() if name.startswith("unknown ")}
+    assert len(got) == 5
+    assert set(got.values()) == {"ENOTTY"}, got
+
+
+def test_ioctl_fields_out_of_range(answers):
+    expected = {
+        "filter level 4": "EINVAL",
+        "filter level max": "EINVAL",
+        "filter no source": "EINVAL",
+        "filter pad": "EINVAL",
+        "seek whence 3": "EINVAL",
+        "seek pad": "EINVAL",
+        "seek oldest with seq": "EINVAL",
+        "seek newest with seq": "EINVAL",
+        "ack pad": "EINVAL",
+        "ack positive result": "EINVAL",
+        "ack no errno": "EINVAL",
+        "ack nothing": "EINVAL",
+        "ack unknown": "ENOENT",
+        "ack incident 0": "ENOENT",
+        "ack incident max": "ENOENT",
+        "incident 0": "ENOENT",
+        "incident unknown": "ENOENT",
+        "incident max": "ENOENT",
+        "seek far": "ok",
+        "seek zero": "ok",
+    }
+    assert {name: answers[name] for name in expected} == expected
+
+
+def test_reads_that_cannot_be(answers):
+    expected = {
+        "read 0": "EINVAL",
+        "read 255": "EINVAL",
+        "read to null": "EFAULT",
+        "read to kernel": "EFAULT",
+        "consumed by failures": "ok",
+        "read 384": "ok",
+        "read nothing": "EAGAIN",
+        "write": "EBADF",
+        "write to one open for it": "EINVAL",
+        "mmap": "ENODEV",
+    }
+    assert {name: answers[name] for name in expected} == expected
+
+
+def test_only_the_nodes_group_reads(shared_node):
+    vm = shared_node
+    script = guest.put_script(vm, "bus.py")
+    vm.run(f"cp {script} /tmp/bus.py")
+    command = ["python3", "/tmp/bus.py", "info"]
+    refused = vm.run(command, user="nobody", cwd="/tmp", check=False)
+    assert refused.rc and "PermissionError" in refused.stderr
+    allowed = vm.run(command, user="nobody", groups=["nullhz"], cwd="/tmp")
+    assert json.loads(allowed.stdout)["abi_version"] == 1
+    reading = ["python3", "/tmp/bus.py", "read", "--count", "1"]
+    line = vm.run(reading, user="nobody", groups=["nullhz"], cwd="/tmp").stdout.splitlines()[1]
+    assert json.loads(line)["seq"] >= 1
+
+
+def test_acknowledging_needs_the_capability(shared_node):
+    vm = shared_node
+    vm.run(f"cp {guest.put_script(vm, 'bus.py')} /tmp/bus.py")
+    command = ["python3", "/tmp/bus.py", "ack", "999", "1"]
+    refused = vm.run(command, user="nobody", groups=["nullhz"], cwd="/tmp", check=False)
+    assert refused.rc and "Operation not permitted" in refused.stderr
+    # root gets further: there is no such incident.
+    refused = vm.run(command, check=False)
+    assert refused.rc and "No such file" in refused.stderr
+
+
+def writable(vm, directory):
+    """Attributes of a directory that can be written, with their values."""
+    names = vm.run(f"cd {directory} && find . -maxdepth 1 -type f -perm -200").stdout.split()
+    return {
+        name: vm.read(f"{directory}/{name}") for name in map(lambda path: path[2:], names) if name != "uevent"
+    }
+
+
+NUMBERS = ("", "-1", "x", "1x", "99999999999999999999", "4294967296", "0x", "1 2", " ")
+
+
+def test_sysfs_numbers_are_checked(shared_node):
+    vm = shared_node
+    checked = 0
+    for directory in (SYSFS, THRESHOLDS):
+        for name, value in writable(vm, directory).items():
+            if not value.isdigit():
+                continue
+            for bad in NUMBERS:
+                done = vm.run(
+                    ["sh", "-c", 'printf %s "$1" > "$2"', "sh", bad, f"{directory}/{name}"], check=False
+                )
+                # An empty write is no write: the file is not asked.
+                assert done.rc or not bad, f"{name} took {bad!r}"
+                assert vm.read(f"{directory}/{name}") == value
+            # Its own value is in range.
+            vm.run(["sh", "-c", 'printf %s "$1" > "$2"', "sh", value, f"{directory}/{name}"])
+            checked += 1
+    assert checked == 2 + 11
+
+
+RANGES = {
+    f"{SYSFS}/incident_cooldown_ms": (0, 86_400_000),
+    f"{SYSFS}/incident_deadline_ms": (1, 3_600_000),
+    f"{THRESHOLDS}/page_errors": (0, 1_000_000),
+    f"{THRESHOLDS}/window_s": (1, 31_536_000),
+    f"{THRESHOLDS}/escalate_trips": (0, 31),
+}
+
+
+@pytest.mark.parametrize("path", RANGES)
+def test_sysfs_ranges(shared_node, path):
+    vm = shared_node
+    low, high = RANGES[path]
+    before = vm.read(path)
+    for value, taken in ((low, True), (high, True), (low - 1, False), (high + 1, False)):
+        done = vm.run(f"echo {value} > {path}", check=False)
+        assert (done.rc == 0) == taken, (path, value)
+        assert vm.read(path) == str(value if taken else high)
+        assert taken or "Invalid argument" in done.stderr or "out of range" in done.stderr
+    vm.run(f"echo {before} > {path}")
+
+
+def test_sysfs_is_not_for_everybody(shared_node):
+    vm = shared_node
+    refused = vm.run(f"echo 5 > {SYSFS}/incident_cooldown_ms", user="nobody", cwd="/tmp", check=False)
+    assert refused.rc and "Permission denied" in refused.stderr
+    assert vm.run(f"cat {SYSFS}/events_watch", user="nobody", cwd="/tmp").stdout.strip().isdigit()
+
+
+@pytest.mark.parametrize(
+    ("module", "parameter"),
+    [
+        ("nullhz_fault", "ring_events=63"),
+        ("nullhz_fault", "ring_events=0"),
+        ("nullhz_fault", "ring_events=100"),
+        ("nullhz_fault", "ring_events=131072"),
+        ("nullhz_fault", "ring_events=-1"),
+        ("nullhz_fault", "ring_events=many"),
+    ],
+)
+def test_module_parameter_out_of_range(shared_node, module, parameter):
+    vm = shared_node
+    vm.run("modprobe -r nullhz_mce nullhz_fault")
+    try:
+        before = len(vm.dmesg())
+        refused = vm.run(["modprobe", module, parameter], check=False)
+        assert refused.rc and "Invalid argument" in refused.stderr, refused
+        said = [line for line in vm.dmesg()[before:] if module in line]
+        name, value = parameter.split("=")
+        assert len(said) == 1, said
+        assert name in said[0] and value in said[0]
+        assert not vm.run(f"lsmod | grep -c '^{module} '", check=False).stdout.strip().strip("0")
+    finally:
+        vm.run("modprobe nullhz_mce")

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What a node that dies of a machine check tells its next boot."""
+
+import pytest
+from nullhz import bus, guest
+from nullhz.qemu import AMD
+from records import (
+    AMD_UNCORRECTED,
+    FATAL,
+    LINE,
+    NOT_RESTARTABLE,
+    RESTARTABLE,
+    action_optional,
+    fatal,
+    imminent,
+    page,
+)
+
+# The kernel's and the module's name of a place for last words: only RAM, only ERST.
+RAM, ERST = "ram", "erst"
+
+
+def last_words(vm, **fields):
+    """(event, what the bus says after it) of the boot before."""
+    reader = guest.Reader(vm, newest=False)
+    event = reader.wait(15, level=bus.FATAL, source=bus.SRC_MCE, **fields)
+    words = reader.wait(5, source=bus.SRC_BUS, kind=bus.BUS_LAST_WORDS)
+    assert event["flags"] & bus.F_PREVIOUS_BOOT
+    assert words["flags"] & bus.F_PREVIOUS_BOOT
+    assert words["boot_id"] == event["boot_id"] != guest.info(vm)["boot_id"]
+    assert words["seq"] == event["seq"] + 1
+    assert len(reader.events(level=bus.FATAL)) == 1
+    return event, words["bus"]
+
+
+def panic_and_reboot(vm):
+    vm.wait_log("Kernel panic - not syncing: Fatal", 20)
+    vm.wait_boot()
+
+
+@pytest.fixture
+def node(boot, request, tmp_path):
+    """A node with one kind of store."""
+    if request.param == RAM:
+        return boot(), "ram"
+    # Named otherwise, the reserved memory is not ours.
+    return boot(erst=tmp_path / "erst.bin", append="reserve_mem=4K:4096:other", reserved=False), "erst"
+
+
+@pytest.mark.parametrize("node", [RAM, ERST], indirect=True)
+def test_fatal_machine_check_is_told_by_the_next_boot(node):
+    vm, store = node
+    assert store in vm.read("/sys/class/misc/nullhz-fault/stores").split()
+    first = guest.info(vm)["boot_id"]
+    reader = guest.Reader(vm)
+    action_optional(vm, page(1))
+    opened = imminent(reader, page(1))
+    acked = reader.wait(30, source=bus.SRC_BUS, kind=bus.BUS_ACKED)["bus"]
+    fatal(vm, page(2), cpu=1)
+    panic_and_reboot(vm)
+    event, words = last_words(vm, status=FATAL)
+    registers = {name: event["mce"][name] for name in ("addr", "misc", "mcgstatus", "bank")}
+    assert registers == {"addr": page(2), "misc": LINE, "mcgstatus": NOT_RESTARTABLE, "bank": 4}
+    assert event["kind"] == bus.MCE_FATAL
+    assert event["cpu"] == 1
+    assert words["incident"] == opened["incident"] == 1
+    assert words["snapshot_id"] == acked["snapshot_id"]
+    assert words["source"] == bus.SRC_MCE
+    # Which boot that was, in the ids of its own records.
+    assert opened["boot_id"] == event["boot_id"]
+    assert first != guest.info(vm)["boot_id"]
+    # Told once: not again by the boot after.
+    vm.reset()
+    reader = guest.Reader(vm, newest=False)
+    guest.bus_command(vm, "info")
+    assert reader.events(level=bus.FATAL) == []
+
+
+def test_amd_without_recovery(boot):
+    """Any uncorrected error of this CPU is fatal, also on one CPU alone."""
+    vm = boot(cpu=AMD)
+    vm.expect("Kernel panic - not syncing: Fatal")
+    vm.mce(0, 4, AMD_UNCORRECTED, RESTARTABLE, addr=page(3), misc=0)
+    panic_and_reboot(vm)
+    event, words = last_words(vm, status=AMD_UNCORRECTED)
+    assert event["mce"]["addr"] == page(3)
+    assert event["mce"]["bank"] == 4
+    assert event["cpu"] == 0
+    assert words["incident"] == words["snapshot_id"] == 0
+
+
+def test_another_panic_leaves_no_fatal_event(boot):
+    vm = boot()
+    vm.expect("Kernel panic - not syncing: sysrq")
+    vm.spawn("echo c > /proc/sysrq-trigger")
+    vm.wait_log("Kernel panic - not syncing: sysrq", 10)
+    vm.wait_boot()
+    reader = guest.Reader(vm, newest=False)
+    action_optional(vm, page(4))
+    imminent(reader, page(4))
+    assert reader.events(level=bus.FATAL) == []

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A kernel that the modules cannot be built for, or a machine that lacks something:
+one line that says what to do."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from nullhz.guest import TOP
+
+CONFIG = "include/config"
+
+
+@pytest.fixture
+def make(tmp_path):
+    def run(*arguments, **env):
+        command = ["make", "--no-print-directory", "-C", TOP, f"O={tmp_path / 'build'}", *arguments]
+        environment = {
+            key: value for key, value in os.environ.items() if not key.startswith(("NULLHZ", "MAKE"))
+        }
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=120, env={**environment, **env}
+        )
+        assert done.returncode != 0
+        said = [line for line in done.stderr.splitlines() if not line.startswith("make")]
+        assert len(said) == 1, done.stderr
+        assert said[0].startswith("nullhz: ")
+        return said[0]
+
+    return run
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """What looks like a built kernel tree, as far as is looked."""
+
+    def build(release="7.3.4-nullhz", rust=True, symvers=True, metadata=True, series=True, compiler=None):
+        path = tmp_path / "linux"
+        for directory in (CONFIG, "rust"):
+            (path / directory).mkdir(parents=True)
+        (path / "Makefile").touch()
+        (path / CONFIG / "kernel.release").write_text(f"{release}\n")
+        rustc = subprocess.run(["/usr/bin/rustc", "--version"], capture_output=True, text=True).stdout.strip()
+        options = f'CONFIG_RUST=y\nCONFIG_RUSTC_VERSION_TEXT="{compiler or rustc}"\n' if rust else ""
+        (path / CONFIG / "auto.conf").write_text(options)
+        if symvers:
+            symbol = "0x0\tmce_register_early_notifier\tvmlinux\tEXPORT_SYMBOL_GPL\t\n" if series else ""
+            (path / "Module.symvers").write_text(symbol)
+        if metadata:
+            (path / "rust/libkernel.rmeta").touch()
+        return path
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ({"release": "6.12.9"}, "Linux 6.12.9: Linux 7.3 is needed"),
+        ({"release": "7.4.0-rc1"}, "Linux 7.4.0-rc1: Linux 7.3 is needed"),
+        ({"rust": False}, "CONFIG_RUST=y"),
+        ({"symvers": False}, "Module.symvers"),
+        ({"metadata": False}, "Rust metadata"),
+        ({"series": False}, "kernel-patches/series"),
+        ({"compiler": "rustc 1.80.0 (051478957 2024-07-21)"}, "RUSTC="),
+    ],
+)
+def test_a_tree_that_does_not_fit(make, tree, how, says):
+    assert says in make("modules", f"KDIR={tree(**how)}")
+
+
+def test_no_tree(make, tmp_path):
+    assert "no such directory" in make("modules", f"KDIR={tmp_path / 'none'}")
+    (tmp_path / "empty").mkdir()
+    assert "no Makefile" in make("modules", f"KDIR={tmp_path / 'empty'}")
+    (tmp_path / "empty" / "Makefile").touch()
+    assert "not built" in make("modules", f"KDIR={tmp_path / 'empty'}")
+
+
+def test_a_missing_source(make, tmp_path):
+    said = make("kernel", f"KERNEL_SRC={tmp_path / 'none.tar.xz'}", f"NULLHZ_CACHE={tmp_path / 'cache'}")
+    assert "no such file" in said.lower()
+
+
+def test_a_missing_tool(tmp_path):
+    """A machine with everything but the program that packs the image."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for directory in ("/usr/sbin", "/usr/bin"):
+        for program in Path(directory).iterdir():
+            if program.name != "mksquashfs" and not (tools / program.name).exists():
+                (tools / program.name).symlink_to(program)
+    environment = {"PATH": str(tools), "RUSTC": str(tools / "rustc"), "HOME": str(tmp_path)}
+    command = [tools / "bash", TOP / "scripts/image", tmp_path / "image.squashfs"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    assert done.returncode != 0
+    assert done.stderr.count("\n") == 1
+    assert "missing: mksquashfs" in done.stderr and "make setup" in done.stderr
+
+
+def test_a_full_disk(make, tmp_path):
+    full = tmp_path / "full"
+    full.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "full", full], capture_output=True, text=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"this machine lets nobody mount: {mounted.stderr.strip()}")
+    try:
+        said = make("kernel", f"NULLHZ_CACHE={full}")
+    finally:
+        subprocess.run(["umount", full], check=True)
+    assert "MiB" in said and "NULLHZ_CACHE" in said

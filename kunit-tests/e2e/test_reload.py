@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The modules come and go while machine checks arrive; nothing is left behind."""
+
+import re
+import time
+
+from nullhz import bus, guest
+from records import CORRECTED, LINE, page
+
+CYCLES = 200
+# The first ones fill caches that stay.
+WARM_UP = 20
+# What a kernel's own caches may move; one ring of 4096 events is 1024 KiB.
+SLACK_KIB = 4096
+
+LOOP = """
+set -e
+for i in $(seq "$1"); do
+	modprobe -r nullhz_mce
+	modprobe -r nullhz_fault
+	modprobe nullhz_mce
+done
+"""
+
+
+def memory(vm):
+    """KiB of kernel memory by kind, after what can be freed was freed."""
+    vm.run("sync; echo 3 > /proc/sys/vm/drop_caches; sleep 0.5")
+    text = vm.read("/proc/meminfo")
+    wanted = ("SUnreclaim", "VmallocUsed", "Percpu", "KernelStack", "PageTables")
+    return {name: int(re.search(rf"^{name}:\s+(\d+)", text, re.M)[1]) for name in wanted}
+
+
+def leftovers(vm):
+    """What a module leaves in the kernel's directories."""
+    places = "/sys/kernel/debug /sys/module /sys/class/misc /sys/kernel/tracing/events /dev /sys/devices"
+    return vm.run(f"find {places} -maxdepth 5 -name '*nullhz*' 2>/dev/null", check=False).stdout.split()
+
+
+def test_unload_and_reload_under_injection(boot):
+    vm = boot(append="nullhz.agent=off")
+    vm.run("modprobe mce-inject")
+    program = guest.put_program(vm, "inject")
+    guest.put_script(vm, "bus.py")
+    injector = vm.spawn([program, "0", hex(CORRECTED), hex(page(0)), "4096", hex(LINE), "2000"], timeout=900)
+    vm.run(["sh", "-c", LOOP, "sh", str(WARM_UP)], 300)
+    before = memory(vm)
+    begun = time.monotonic()
+    vm.run(["sh", "-c", LOOP, "sh", str(CYCLES - WARM_UP)], 600)
+    print(f"{CYCLES - WARM_UP} cycles in {time.monotonic() - begun:.0f} s")
+    after = memory(vm)
+    # It still works: what is injected now arrives.
+    reader = guest.Reader(vm)
+    reader.wait(20, source=bus.SRC_MCE, status=CORRECTED)
+    reader.close()
+    injector.kill(15)
+    assert int(injector.wait(30).stdout) > CYCLES
+    grown = {name: after[name] - before[name] for name in after}
+    print(f"grown, KiB: {grown}")
+    assert sum(grown.values()) < SLACK_KIB, grown
+    assert vm.run("lsmod | awk '/^nullhz_(fault|mce)/ { print $1, $3, $4 }'").stdout.splitlines() == [
+        "nullhz_mce 0",
+        "nullhz_fault 1 nullhz_mce",
+    ]
+    vm.run("modprobe -r nullhz_mce nullhz_fault")
+    assert leftovers(vm) == []
+    assert vm.run("ls /proc/[0-9]*/comm | xargs grep -l nullhz_", check=False).stdout == ""
+
+
+def test_an_open_device_keeps_the_module(boot):
+    vm = boot(append="nullhz.agent=off")
+    reader = guest.Reader(vm)
+    vm.run("modprobe -r nullhz_mce")
+    refused = vm.run("modprobe -r nullhz_fault", check=False)
+    assert refused.rc and "in use" in refused.stderr
+    reader.close()
+    vm.run("modprobe -r nullhz_fault")
+    vm.run("modprobe nullhz_mce")
+
+
+def test_records_between_two_lives_arrive_marked(boot):
+    """What no module saw is replayed by the next one, once."""
+    vm = boot(append="nullhz.agent=off")
+    vm.run("modprobe mce-inject; modprobe -r nullhz_mce")
+    program = guest.put_program(vm, "inject")
+    vm.run([program, "5", hex(CORRECTED), hex(page(700)), "4096", hex(LINE), "1000"])
+    reader = guest.Reader(vm)
+    vm.run("modprobe nullhz_mce")
+    events = reader.wait(20, count=5, source=bus.SRC_MCE)
+    assert [event["mce"]["addr"] for event in events] == [page(700 + number) for number in range(5)]
+    assert all(event["flags"] & bus.F_BOOT for event in events)
+    vm.run("modprobe -r nullhz_mce; modprobe nullhz_mce; sleep 0.5")
+    assert len(reader.events(source=bus.SRC_MCE)) == 5

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What tests, demo and benchmarks bring into a node, and readers of its fault bus."""
+
+import json
+import os
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+from . import bus
+from .errors import CommandError, SetupError, TimedOut
+from .qemu import build_dir
+
+TOP = Path(__file__).resolve().parents[2]
+SOURCES = TOP / "kunit-tests" / "e2e" / "guest"
+HOME = "/root/e2e"
+
+
+def compile_program(name):
+    """A program of kunit-tests/e2e/guest, static, so that it runs in any image."""
+    source = SOURCES / f"{name}.c"
+    program = build_dir() / "e2e" / name
+    inputs = [source, SOURCES / "guest.h", *TOP.glob("drivers/include/uapi/nullhz/*.h")]
+    newest = max(path.stat().st_mtime for path in inputs)
+    if not program.exists() or program.stat().st_mtime < newest:
+        program.parent.mkdir(parents=True, exist_ok=True)
+        # Two runs may do this at the same time.
+        part = program.with_suffix(f".{os.getpid()}")
+        command = ["cc", "-std=gnu11", "-O2", "-static", "-pthread", "-Wall", "-Wextra", "-Werror"]
+        command += [f"-I{TOP}/drivers/include/uapi", "-o", part, source]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise SetupError(f"cannot compile {source}:\n{done.stderr}")
+        part.rename(program)
+    return program
+
+
+def put_program(vm, name):
+    """Compiles a program and puts it into the node; returns its path there."""
+    path = f"{HOME}/{name}"
+    vm.put(compile_program(name), path, 0o755)
+    return path
+
+
+def put_script(vm, name):
+    """Puts a Python file of kunit-tests/e2e/guest, or bus.py, into the node."""
+    source = SOURCES / name
+    vm.put(source if source.exists() else Path(__file__).parent / name, f"{HOME}/{name}")
+    return f"{HOME}/{name}"
+
+
+def bus_command(vm, *arguments, **options):
+    """Runs a command of bus.py in the node; returns its answer."""
+    path = put_script(vm, "bus.py")
+    result = vm.run(["python3", path, *map(str, arguments)], **options)
+    return json.loads(result.stdout) if result.stdout else None
+
+
+def info(vm):
+    """What IOC_INFO answers in the node."""
+    return bus_command(vm, "info")
+
+
+def incident(vm, number):
+    """What IOC_INCIDENT answers in the node."""
+    return bus_command(vm, "incident", number)
+
+
+def clock_offset(vm):
+    """Host's monotonic clock minus the node's, in seconds; too large by the
+    shortest way of a message, well below a millisecond."""
+    script = (
+        "import time\nfor _ in range(50):\n    print(time.monotonic(), flush=True)\n    time.sleep(0.002)\n"
+    )
+    running = vm.spawn(["python3", "-S", "-c", script])
+    return min(time.monotonic() - float(line) for line in running.lines())
+
+
+class Reader:
+    """Reads the fault bus of a node from now on, or from the oldest record.
+
+    Every record is a dictionary with the fields of struct nullhz_fault_event,
+    "mce" or "bus" for its payload, "awake_ns" (the node's monotonic clock when
+    the reader was awake) and "host_s" (the host's when the record was here).
+    """
+
+    def __init__(self, vm, *, newest=True, min_level=bus.WATCH, sources=None, fifo=0, wrap=(), timeout=600):
+        command = ["python3", "-S", put_script(vm, "bus.py"), "read", "--min-level", str(min_level)]
+        if newest:
+            command += ["--newest"]
+        if sources is not None:
+            command += ["--sources", str(sources)]
+        if fifo:
+            command = ["chrt", "-f", str(fifo), *command]
+        self._command = vm.spawn([*wrap, *command], timeout=timeout)
+        self._changed = threading.Condition()
+        self._events = []
+        self._ended = None
+        ready = self._command.read_line(60)
+        if ready is None:
+            raise CommandError(str(self._command.wait()))
+        self.ready_ns = json.loads(ready)["ready"]
+        self._thread = threading.Thread(target=self._collect, name="reader", daemon=True)
+        self._thread.start()
+
+    def _collect(self):
+        ended = "the reader ended"
+        try:
+            for line in self._command.lines(timeout=3600):
+                event = {**json.loads(line), "host_s": time.monotonic()}
+                with self._changed:
+                    self._events.append(event)
+                    self._changed.notify_all()
+        except Exception as error:  # noqa: BLE001 - told to whoever waits
+            ended = str(error)
+        with self._changed:
+            self._ended = ended
+            self._changed.notify_all()
+
+    @property
+    def position(self):
+        """Number of records so far: pass it to `wait` to see only what follows."""
+        with self._changed:
+            return len(self._events)
+
+    def events(self, since=0, **fields):
+        """The records from number `since` on that have these fields."""
+        with self._changed:
+            return [event for event in self._events[since:] if matches(event, fields)]
+
+    def wait(self, timeout=30, since=0, count=1, where=None, **fields):
+        """The first record, or with `count` the list of that many, with these fields."""
+        end = time.monotonic() + timeout
+        with self._changed:
+            while True:
+                found = [event for event in self._events[since:] if matches(event, fields)]
+                found = [event for event in found if where is None or where(event)]
+                if len(found) >= count:
+                    return found[0] if count == 1 else found[:count]
+                left = end - time.monotonic()
+                if left <= 0 or self._ended:
+                    seen = "\n".join(f"  | {describe(event)}" for event in self._events[-20:])
+                    why = self._ended or f"not within {timeout} s"
+                    raise TimedOut(f"no {count} record(s) with {fields}: {why}; records:\n{seen}")
+                self._changed.wait(left)
+
+    def close(self):
+        """Ends the reader in the node."""
+        self._command.kill()
+        self._thread.join(10)
+
+
+def matches(event, fields):
+    """Whether a record has all these values; a name may be that of a payload's field."""
+    payload = event.get("mce") or event.get("bus") or {}
+    return all(event.get(name, payload.get(name)) == value for name, value in fields.items())
+
+
+def describe(event):
+    """A record in one line, for messages."""
+    payload = event.get("mce") or event.get("bus") or {}
+    detail = f"status {payload['status']:#x} addr {payload['addr']:#x}" if "status" in payload else payload
+    return (
+        f"seq {event['seq']} {bus.LEVELS[event['level']]} source {event['source']} kind {event['kind']} "
+        f"flags {event['flags']:#x} incident {event['incident']} count {event['count']} {detail}"
+    )
