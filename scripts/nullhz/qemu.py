@@ -62,6 +62,8 @@ class Config:
     checkpoint_file: Path | None = None
     """Keeps the volume in this file, made when missing; default: a temporary one."""
     huge_pages: int = 16
+    reserved: bool = True
+    """Memory that the boot line sets aside for last words."""
     append: str = ""
     """Added to the boot line; a later parameter wins over an earlier one."""
     devices: list[str] = field(default_factory=list)
@@ -90,8 +92,9 @@ class Config:
             "panic=1",
             f"hugepagesz=2M hugepages={self.huge_pages}",
             "intel_idle.max_cstate=1 processor.max_cstate=1",
-            f"reserve_mem=1M:4096:{RESERVED}",
         ]
+        if self.reserved:
+            line.append(f"reserve_mem=1M:4096:{RESERVED}")
         if self.housekeeping < self.cpus:
             training = f"{self.housekeeping}-{self.cpus - 1}"
             line.append(f"isolcpus=domain,managed_irq,{training} nohz_full={training}")
