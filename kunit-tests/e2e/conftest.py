@@ -40,12 +40,13 @@ class Nodes:
         self.flavour = flavour
         self.running = []
 
-    def boot(self, name, **options):
+    def boot(self, name, expect=(), **options):
         options.setdefault("flavour", self.flavour)
         stem = re.sub(r"\W+", "-", name).strip("-")
         log = build_dir() / "log" / "e2e" / f"{stem}-{len(self.running)}.log"
         # A debug kernel takes up to 17 s on an idle machine.
         vm = VM(log=log, boot_timeout=180 if options["flavour"] == "debug" else 90, **options)
+        vm.expect(*expect)
         self.running.append(vm)
         return vm.start()
 
@@ -64,7 +65,10 @@ def nodes(flavour):
 
 @pytest.fixture
 def boot(request, nodes):
-    """boot(**options of Config) powers a node on; it goes with the test."""
+    """boot(**options of Config) powers a node on; it goes with the test.
+
+    `expect`: log lines of the boot itself that are no splats here.
+    """
     before = len(nodes.running)
     yield lambda **options: nodes.boot(request.node.name, **options)
     nodes.stop(before)

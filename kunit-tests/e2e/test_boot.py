@@ -175,8 +175,9 @@ def test_power_off_ends_the_machine(boot):
 
 
 def test_a_node_that_does_not_boot_says_why(boot):
-    with pytest.raises(BootError, match="Unable to mount root fs"):
-        boot(append="root=/dev/vdz panic=-1")
+    panic = "Unable to mount root fs"
+    with pytest.raises(BootError, match=panic):
+        boot(append="root=/dev/vdz panic=-1", expect=[f"Kernel panic.*{panic}"])
 
 
 def test_a_missing_image_says_what_to_do(boot, tmp_path):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from qemu.qmp import ConnectError, EventListener, ExecuteError, QMPClient, StateError
 
-from .errors import NodeGone, NodeError, TimedOut
+from .errors import NodeError, NodeGone, TimedOut
 
 
 class Event(NamedTuple):

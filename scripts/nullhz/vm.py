@@ -21,7 +21,7 @@ from pathlib import Path
 from . import splat
 from .channel import Channel, Result
 from .console import Console
-from .errors import BootError, CommandError, NodeError, NodeGone, SetupError, TimedOut
+from .errors import BootError, CommandError, NodeError, SetupError, TimedOut
 from .monitor import Monitor
 from .qemu import Config
 
@@ -160,9 +160,7 @@ class VM:
             return sum(event.name == "RESET" for event in self._monitor.events(since))
 
         # A reset by the guest counts twice: the BIOS makes a second one.
-        report = self._channel.wait_boot(
-            self._boots + 1, timeout, lambda: self.alive and resets() < 6
-        )
+        report = self._channel.wait_boot(self._boots + 1, timeout, lambda: self.alive and resets() < 6)
         if report is None:
             why = f"within {timeout} s"
             if resets() >= 6:
@@ -284,12 +282,10 @@ class VM:
     def splats(self):
         """Reports of kernel bugs, on the console since power-on and in the log
         now, without those that `expect` named."""
-        lines = [line.text for line in self.console.lines()]
-        try:
+        lines = [line.text for line in self.console.lines()] if self.console else []
+        if self._channel and self._channel.up:
             # Messages below the console's level are only here.
             lines += self.dmesg()
-        except NodeGone:
-            pass
         return splat.find(dict.fromkeys(lines), self._expected)
 
     def taints(self):
@@ -306,6 +302,6 @@ class VM:
         """Fails when the kernel reported a bug or has an unexpected taint."""
         found = self.splats()
         assert not found, "the kernel reported:\n" + "\n".join(f"  | {line}" for line in found)
-        if self._channel.up:
+        if self._channel and self._channel.up:
             extra = self.taints() - splat.EXPECTED_TAINTS - self._expected_taints
             assert not extra, f"the kernel is tainted: {''.join(sorted(extra))}"
