@@ -10,6 +10,7 @@ use crate::{
     ring::{Cursor, Filter, Found},
 };
 use kernel::{
+    cred::{capable, Capability},
     fs::{
         fasync::{Band, FasyncQueue, FasyncRequest},
         File, Kiocb,
@@ -234,7 +235,7 @@ impl MiscDevice for Reader {
             ioc::INFO => to_user(arg, &reader.bus.info().to_bytes())?,
             ioc::FILTER => reader.set_filter(&abi::Filter::from_bytes(&from_user(arg)?))?,
             ioc::SEEK => reader.seek(&abi::Seek::from_bytes(&from_user(arg)?))?,
-            ioc::ACK if !ffi::may_ack() => return Err(EPERM),
+            ioc::ACK if !capable(Capability::SysAdmin) => return Err(EPERM),
             ioc::ACK => reader.ack(&abi::Ack::from_bytes(&from_user(arg)?))?,
             ioc::INCIDENT => {
                 let wanted = abi::Incident::from_bytes(&from_user(arg)?);

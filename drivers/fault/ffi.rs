@@ -51,7 +51,6 @@ extern "C" {
     fn nullhz_fault_now() -> RawNow;
     fn nullhz_fault_cpu_to_node(cpu: c_int) -> c_int;
     fn nullhz_fault_make_boot_id(id: *mut u8);
-    fn nullhz_fault_may_ack() -> bool;
     fn nullhz_fault_nowait(iocb: *const c_void) -> bool;
     fn nullhz_fault_trace_event(event: *const Event);
     fn nullhz_fault_trace_incident(incident: *const Incident);
@@ -73,12 +72,6 @@ pub(crate) fn make_boot_id() -> [u8; 16] {
     // SAFETY: `id` has room for the 16 bytes of a UUID.
     unsafe { nullhz_fault_make_boot_id(id.as_mut_ptr()) };
     id
-}
-
-/// Whether the current task may acknowledge incidents.
-pub(crate) fn may_ack() -> bool {
-    // SAFETY: Called in process context only, by the ioctl.
-    unsafe { nullhz_fault_may_ack() }
 }
 
 /// Whether a read must not wait.

@@ -16,7 +16,6 @@ struct nullhz_fault_now {
 struct nullhz_fault_now nullhz_fault_now(void);
 int nullhz_fault_cpu_to_node(int cpu);
 void nullhz_fault_make_boot_id(u8 *id);
-bool nullhz_fault_may_ack(void);
 bool nullhz_fault_nowait(const struct kiocb *iocb);
 
 void nullhz_fault_trace_event(const struct nullhz_fault_event *event);

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* What the kernel offers to C only: macros, inline functions, and what has no Rust binding. */
 
-#include <linux/capability.h>
 #include <linux/cpumask.h>
 #include <linux/fs.h>
 #include <linux/timekeeping.h>
@@ -30,11 +29,6 @@ int nullhz_fault_cpu_to_node(int cpu)
 void nullhz_fault_make_boot_id(u8 *id)
 {
 	generate_random_uuid(id);
-}
-
-bool nullhz_fault_may_ack(void)
-{
-	return capable(CAP_SYS_ADMIN);
 }
 
 bool nullhz_fault_nowait(const struct kiocb *iocb)

@@ -221,9 +221,7 @@ impl<S: Storage> Hub<S> {
             self.put_own(bus::EXPIRED, &about(&incident, now), now, |_| {});
             return Tick::Expired(incident);
         }
-        let sums = (0u16..).zip(self.storms.iter());
-        let next = sums.filter_map(|(source, storm)| Some((storm.due()?, source)));
-        let next = next.min();
+        let next = self.next_sum();
         match next {
             Some((due, source)) if due <= now.mono => {
                 self.summing &= !source_bit(source);
@@ -238,6 +236,16 @@ impl<S: Storage> Hub<S> {
                 Tick::Idle(due.into_iter().chain(self.incidents.next_deadline()).min())
             }
         }
+    }
+
+    /// The next sum that is due, and its source.
+    fn next_sum(&self) -> Option<(u64, u16)> {
+        if self.summing == 0 {
+            return None;
+        }
+        let sums = (0u16..).zip(self.storms.iter());
+        sums.filter_map(|(source, storm)| Some((storm.due()?, source)))
+            .min()
     }
 
     /// Acknowledges an incident on behalf of process `acker`; `ack` has passed [`ack_is_valid`].

@@ -235,6 +235,9 @@ impl<S: Storage> Incidents<S> {
 
     /// Expires one incident whose deadline has passed at `now`.
     pub fn expire(&mut self, now: u64) -> Option<Incident> {
+        if self.unacked == 0 {
+            return None;
+        }
         let mut places = self.places.iter_mut();
         let entry = places.find(|entry| entry.state == state::OPEN && entry.deadline_ns <= now)?;
         entry.state = state::EXPIRED;
@@ -243,6 +246,9 @@ impl<S: Storage> Incidents<S> {
 
     /// The next deadline.
     pub fn next_deadline(&self) -> Option<u64> {
+        if self.unacked == 0 {
+            return None;
+        }
         let open = self.iter().filter(|entry| entry.state == state::OPEN);
         open.map(|entry| entry.deadline_ns).min()
     }
