@@ -150,7 +150,8 @@ impl<B: Bus> EventLoop<B> {
             }
         }
         for settled in self.progress.engine.expire(now_ns) {
-            self.acknowledge(settled, None);
+            let acknowledged = self.acknowledge(settled, None);
+            self.note(Note::Settled(acknowledged));
         }
         self.feed(now_ns);
         Ok(())
@@ -282,19 +283,22 @@ impl<B: Bus> EventLoop<B> {
         while let Ok(outcome) = self.outcomes.try_recv() {
             let due = self.progress.engine.finish(outcome.results.clone());
             let work = Arc::new(outcome);
-            for settled in due {
-                self.acknowledge(settled, Some(work.clone()));
-            }
+            let acknowledge = |settled| self.acknowledge(settled, Some(work.clone()));
+            let acknowledged: Vec<_> = due.into_iter().map(acknowledge).collect();
             if work.name.is_some() {
                 // Never full for long; the next one does the work of a lost one.
                 let _ = self.chores.try_send(Chore::Rotate);
             }
-            self.note(Note::Done(Arc::unwrap_or_clone(work)));
+            // The times first: who waits for the acknowledgement reads them.
+            self.note(Note::Done(work));
+            for acknowledged in acknowledged {
+                self.note(Note::Settled(acknowledged));
+            }
         }
         Ok(())
     }
 
-    fn acknowledge(&mut self, settled: Settled, work: Option<Arc<Outcome>>) {
+    fn acknowledge(&self, settled: Settled, work: Option<Arc<Outcome>>) -> Acknowledged {
         crash::point("before-ack");
         let ack = match self.bus.ack(settled.open.id, settled.result) {
             // Somebody else was faster, such as an operator.
@@ -302,19 +306,20 @@ impl<B: Bus> EventLoop<B> {
             result => result,
         };
         crash::point("after-ack");
-        self.note(Note::Settled(Acknowledged {
+        Acknowledged {
             settled,
             ack,
             acked_ns: monotonic_ns(),
             work,
-        }));
+        }
     }
 
     /// Whether an event is to be told. What is only counted: WATCH, and more of
     /// what was told a moment ago.
     fn is_worth_telling(&mut self, event: &Event, now_ns: u64) -> bool {
         let expired = event.source == source::BUS && event.kind == bus::EXPIRED;
-        let always = event.level >= Level::Fatal as u8 || event.flags & flag::OPENED != 0;
+        let always = event.level >= Level::Fatal as u8
+            || event.flags & (flag::OPENED | flag::PREVIOUS_BOOT) != 0;
         if always || expired {
             return true;
         }

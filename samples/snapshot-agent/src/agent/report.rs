@@ -17,7 +17,7 @@ use super::hooks::{Hooks, Occasion};
 use super::snapshotter::Outcome;
 use super::state::{self, EventCount, IncidentReport, ResetReason, State};
 use super::stats::{ms, Counters, Window};
-use crate::abi::{flag, Event, Level};
+use crate::abi::{bus, flag, source, Bus, Event, Level};
 use crate::snapshot::Name;
 use crate::view::{self, EventView};
 
@@ -38,7 +38,7 @@ pub enum Note {
     /// An incident was found unacknowledged.
     Opened,
     /// A snapshot job came to its end.
-    Done(Outcome),
+    Done(Arc<Outcome>),
     /// An incident was acknowledged, or that failed.
     Settled(Acknowledged),
     /// The rotation deleted these; so many valid ones are left.
@@ -155,12 +155,8 @@ impl Reporter {
         } else {
             info!("{line}");
         }
-        if event.level == Level::Fatal as u8 && event.flags & flag::PREVIOUS_BOOT != 0 {
-            self.state.reset_reason = Some(ResetReason {
-                time: seconds(event.real_ns),
-                source: view::source_name(event.source),
-                text: view::text(event),
-            });
+        if event.flags & flag::PREVIOUS_BOOT != 0 {
+            self.previous_boot(event);
         }
         self.hook(
             EventView::new(event).json(),
@@ -169,6 +165,23 @@ impl Reporter {
             event.incident,
             &view::text(event),
         );
+    }
+
+    fn previous_boot(&mut self, event: &Event) {
+        if event.level == Level::Fatal as u8 {
+            self.state.reset_reason = Some(ResetReason {
+                time: seconds(event.real_ns),
+                source: view::source_name(event.source),
+                text: view::text(event),
+                ..ResetReason::default()
+            });
+        }
+        let is_last_words = event.source == source::BUS && event.kind == bus::LAST_WORDS;
+        let words = Bus::from_prefix(event.payload()).filter(|_| is_last_words);
+        if let (Some(words), Some(reason)) = (words, &mut self.state.reset_reason) {
+            reason.last_incident = words.incident;
+            reason.last_snapshot_id = words.snapshot_id;
+        }
     }
 
     fn done(&mut self, outcome: &Outcome) {

@@ -122,6 +122,10 @@ pub struct ResetReason {
     pub source: String,
     /// In words.
     pub text: String,
+    /// The last incident of that boot, 0: none.
+    pub last_incident: u64,
+    /// BTRFS id of the last snapshot that was acknowledged in that boot, 0: none.
+    pub last_snapshot_id: u64,
 }
 
 /// Replaces the contents of the file at `path` so that readers see the old or
@@ -392,6 +396,8 @@ mod tests {
                 time: 1_795_182_000.0,
                 source: "a \"quoted\" \\ name\nof two lines".into(),
                 text: "in words".into(),
+                last_incident: 2,
+                last_snapshot_id: 300,
             }),
             ..State::default()
         }

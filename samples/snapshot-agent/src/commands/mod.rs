@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The commands, one file each, and the command line.
 
+pub mod bench;
 pub mod decode;
 pub mod events;
 pub mod restore;
@@ -92,6 +93,9 @@ enum Command {
         #[command(flatten)]
         options: restore::Options,
     },
+
+    /// Measure how long snapshots of this volume take
+    Bench(bench::Options),
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -129,6 +133,7 @@ impl Cli {
             Command::Decode(options) => decode::run(&options),
             Command::Snapshots { layout, json } => snapshots::run(&layout, json),
             Command::Restore { layout, options } => restore::run(&layout, &options),
+            Command::Bench(options) => bench::run(&options),
         }
     }
 }

@@ -223,6 +223,12 @@ fn agent_lines(agent: &AgentView) -> String {
             local(reason.time),
             reason.text
         ));
+        if reason.last_snapshot_id != 0 {
+            lines.push(format!(
+                "             its last snapshot was {}, for incident {}",
+                reason.last_snapshot_id, reason.last_incident
+            ));
+        }
     }
     lines.join("\n")
 }
