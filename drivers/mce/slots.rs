@@ -33,7 +33,7 @@ impl<const W: usize> Slot<W> {
     pub(crate) fn new() -> Self {
         Slot {
             sequence: AtomicU64::new(0),
-            words: [const { () }; W].map(|()| AtomicU64::new(0)),
+            words: core::array::from_fn(|_| AtomicU64::new(0)),
         }
     }
 }

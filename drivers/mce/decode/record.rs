@@ -234,7 +234,7 @@ impl Record {
     }
 
     /// The record as words, for a place that can only hold words.
-    pub(crate) const fn to_words(&self) -> [u64; WORDS] {
+    pub(crate) const fn pack(&self) -> [u64; WORDS] {
         [
             self.status,
             self.addr,
@@ -260,8 +260,8 @@ impl Record {
         ]
     }
 
-    /// The record that [`Record::to_words`] packed.
-    pub(crate) const fn from_words(words: &[u64; WORDS]) -> Self {
+    /// The record that [`Record::pack`] packed.
+    pub(crate) const fn unpack(words: &[u64; WORDS]) -> Self {
         let [status, addr, misc, mcgstatus, ip, tsc, time, mcgcap, synd, ipid, synd1, synd2, ppin, kflags, w14, w15, w16, w17] =
             *words;
         let [cpuvendor, inject_flags, severity, cs] = ((w16 >> 32) as u32).to_le_bytes();

@@ -321,7 +321,7 @@ fn every_listed_unit_has_words_for_its_codes() {
 fn locations_agree_with_edac() {
     let misc = 0x0d03_451d_e481_9486u64;
     let edac = |bank: u8, cpuid: u32| {
-        let f = |high: u32, low: u32| (misc >> low & (1 << (high - low + 1)) - 1) as u32;
+        let f = |high: u32, low: u32| ((misc >> low) & ((1 << (high - low + 1)) - 1)) as u32;
         let b = u32::from(bank) - 13;
         match cpuid {
             0x606a6 => (

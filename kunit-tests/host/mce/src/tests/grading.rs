@@ -179,7 +179,7 @@ proptest! {
     /// Packing loses nothing.
     #[test]
     fn words_hold_the_record(record in any_record()) {
-        prop_assert_eq!(Record::from_words(&record.to_words()), record);
+        prop_assert_eq!(Record::unpack(&record.pack()), record);
     }
 }
 

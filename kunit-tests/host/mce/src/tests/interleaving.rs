@@ -37,6 +37,8 @@ mod atomic {
     }
 }
 
+// Once more, with other atomics.
+#[allow(clippy::duplicate_mod)]
 #[path = "../../../../../drivers/mce/slots.rs"]
 mod slots;
 

@@ -75,9 +75,9 @@ prop_compose! {
                 0xa90f01, 0xb40f40, 0x900f11,
             ]),
         ],
-        ipid in prop_oneof![any::<u64>(), (0usize..100).prop_map(|n| crate::tests::decoding::some_ipid(n))],
+        ipid in prop_oneof![any::<u64>(), (0usize..100).prop_map(crate::tests::decoding::some_ipid)],
     ) -> Record {
-        let mut record = Record::from_words(&words);
+        let mut record = Record::unpack(&words);
         record.cpuvendor = vendor;
         record.cpuid = cpuid;
         record.ipid = ipid;

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: GPL-2.0
+/* What Rust has no abstraction for. */
+
+#include <linux/timekeeping.h>
+#include <asm/processor.h>
+
+#include "glue.h"
+
+/*
+ * The fast accessors are the only ones that an NMI may call. They can be off
+ * by the last adjustment of the clock when they interrupt that.
+ */
+struct nullhz_mce_time nullhz_mce_now(void)
+{
+	return (struct nullhz_mce_time) {
+		.mono_ns = ktime_get_mono_fast_ns(),
+		.real_ns = ktime_get_real_fast_ns(),
+	};
+}
+
+u8 nullhz_mce_machine_vendor(void)
+{
+	return boot_cpu_data.x86_vendor;
+}
