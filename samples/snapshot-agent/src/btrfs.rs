@@ -32,8 +32,6 @@ pub struct SubvolumeInfo {
     pub parent_uuid: [u8; 16],
     /// Number of the transaction that created it.
     pub created: u64,
-    /// Seconds and nanoseconds of CLOCK_REALTIME when it was created.
-    pub created_at: (u64, u32),
     /// It cannot be written to.
     pub read_only: bool,
 }
@@ -70,7 +68,6 @@ pub fn info(fd: BorrowedFd<'_>) -> nix::Result<SubvolumeInfo> {
         uuid: args.uuid,
         parent_uuid: args.parent_uuid,
         created: args.otransid,
-        created_at: (args.otime.sec, args.otime.nsec),
         read_only: args.flags & u64::from(raw::BTRFS_ROOT_SUBVOL_RDONLY) != 0,
     })
 }

@@ -168,7 +168,6 @@ mod tests {
                 uuid: [1; 16],
                 parent_uuid: SOURCE,
                 created,
-                created_at: (0, 0),
                 read_only,
             }),
         }

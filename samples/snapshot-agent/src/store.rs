@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use chrono::Utc;
 use nix::errno::Errno;
@@ -292,11 +292,6 @@ impl Store {
     pub fn volume_fd(&self) -> BorrowedFd<'_> {
         self.volume.as_fd()
     }
-
-    /// The snapshots' directory.
-    pub fn snapshots_fd(&self) -> BorrowedFd<'_> {
-        self.snapshots.as_fd()
-    }
 }
 
 /// The process of the agent that runs on a volume, when one does.
@@ -416,9 +411,4 @@ pub fn errno_of(err: &std::io::Error) -> Errno {
 /// those from the command line are checked, others come from the kernel.
 pub fn c_string(name: &(impl AsRef<OsStr> + ?Sized)) -> CString {
     CString::new(name.as_ref().as_bytes()).unwrap_or_default()
-}
-
-/// The part of `path` below `volume`, for messages.
-pub fn below<'a>(path: &'a Path, volume: &Path) -> &'a Path {
-    path.strip_prefix(volume).unwrap_or(path)
 }

@@ -160,6 +160,10 @@ pub fn run<B: Bus>(bus: B, options: &Options) -> Result<()> {
         what: "INFO",
         errno,
     })?;
+    // There is no incident 0, so that this asks for the permission alone.
+    if bus.ack(0, Err(Errno::ECANCELED)) == Err(Errno::EPERM) {
+        return Err(Error::AckPermission);
+    }
     let store = Store::open(&options.layout)?;
     let _claim = store.claim()?;
     let boot_id = view::uuid(&info.boot_id);

@@ -7,12 +7,10 @@ use std::sync::mpsc::{Receiver, SyncSender};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::errno::Errno;
 use nix::sys::eventfd::EventFd;
 
 use super::engine::{Open, Settled};
 use super::rt;
-use crate::error::Error;
 use crate::preflush::{self, Flushed};
 use crate::snapshot::Name;
 use crate::store::{self, monotonic_ns, Store};
@@ -112,15 +110,5 @@ impl Snapshotter {
         // is then taken once more, or fails with the same error.
         let taken = self.store.answer(&self.boot_id, open.opened_ns).ok()??;
         Some(taken.info.id)
-    }
-}
-
-/// The errno of an error on the volume.
-pub fn errno(err: &Error) -> Errno {
-    match err {
-        Error::Volume { errno, .. }
-        | Error::NoVolume { errno, .. }
-        | Error::NoSubvolume { errno, .. } => *errno,
-        _ => Errno::EIO,
     }
 }

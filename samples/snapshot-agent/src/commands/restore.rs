@@ -271,7 +271,6 @@ mod tests {
                 uuid: [0; 16],
                 parent_uuid: [0; 16],
                 created: 1,
-                created_at: (0, 0),
                 read_only,
             }),
         }
