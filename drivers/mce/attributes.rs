@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! /sys/devices/faux/nullhz_mce/; see Documentation in ABI.txt.
+//! /sys/devices/faux/nullhz_mce/; documented in sysfs-nullhz-mce.
 
 use crate::decode::severity::Grade;
 use crate::engine::Engine;
