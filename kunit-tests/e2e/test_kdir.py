@@ -45,7 +45,7 @@ def tree(tmp_path):
         options = f'CONFIG_RUST=y\nCONFIG_RUSTC_VERSION_TEXT="{compiler or rustc}"\n' if rust else ""
         (path / CONFIG / "auto.conf").write_text(options)
         if symvers:
-            symbol = "0x0\tmce_register_early_notifier\tvmlinux\tEXPORT_SYMBOL_GPL\t\n" if series else ""
+            symbol = "0x0\tmce_register_early_handler\tvmlinux\tEXPORT_SYMBOL_GPL\t\n" if series else ""
             (path / "Module.symvers").write_text(symbol)
         if metadata:
             (path / "rust/libkernel.rmeta").touch()
