@@ -44,8 +44,8 @@ class Nodes:
         options.setdefault("flavour", self.flavour)
         stem = re.sub(r"\W+", "-", name).strip("-")
         log = build_dir() / "log" / "e2e" / f"{stem}-{len(self.running)}.log"
-        # A debug kernel takes up to 17 s on an idle machine.
-        vm = VM(log=log, boot_timeout=180 if options["flavour"] == "debug" else 90, **options)
+        # Seconds on an idle machine; a node that cannot boot is seen at once.
+        vm = VM(log=log, boot_timeout=300, **options)
         vm.expect(*expect)
         self.running.append(vm)
         return vm.start()

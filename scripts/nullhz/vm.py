@@ -35,7 +35,7 @@ class VM:
     when that thread ends, so that no way of dying leaves one running.
     """
 
-    def __init__(self, config=None, *, log=None, lifetime=900, boot_timeout=60, **options):
+    def __init__(self, config=None, *, log=None, lifetime=900, boot_timeout=120, **options):
         """`options` are those of Config. `log`: file for the console;
         `lifetime`: QEMU is killed after this many seconds, whatever happens."""
         self.config = config or Config(**options)
