@@ -52,7 +52,7 @@ def each_command(fd):
         for what, other, argument in (
             ("short", resized(command, size - 8), ctypes.addressof(room)),
             ("long", resized(command, size + 8), ctypes.addressof(room)),
-            ("zero", resized(command, 0), ctypes.addressof(room)),
+            ("empty", resized(command, 0), ctypes.addressof(room)),
             # The same number and size the other way round.
             ("direction", command ^ 1 << 30, ctypes.addressof(room)),
             ("null", command, 0),
