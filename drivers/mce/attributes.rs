@@ -18,7 +18,7 @@ use kernel::{
 /// The device that the attributes belong to.
 pub(crate) type Device = AttributeRegistration<Arc<Engine>>;
 
-/// More errors than this within a window are not a threshold but a way to say «never», which is 0.
+/// More errors than this within a window are not a threshold but a way to say "never": that is 0.
 const MAX_ERRORS: u32 = 1_000_000;
 /// A year; the buckets know no more than the time since the module was loaded anyway.
 const MAX_WINDOW_S: u32 = 365 * 24 * 60 * 60;

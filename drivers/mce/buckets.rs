@@ -4,7 +4,7 @@
 //!
 //! A bucket counts errors of one part of the machine and leaks those that are older than its
 //! window. It leaks by the slice, an eighth of the window: an error counts for at least one window
-//! and at most nine eighths of it, so that «n within the window» is never missed.
+//! and at most nine eighths of it, so that "n within the window" is never missed.
 
 use super::slots::mix;
 use core::ops::DerefMut;

@@ -3,8 +3,8 @@
 //! The way out of the machine-check handler: preallocated slots that any context can fill.
 //!
 //! [`Ring`] is a bounded queue for many producers, which may interrupt each other at any
-//! instruction (NMI, #MC), and one consumer in process context. [`Missed`] remembers the identity of
-//! what found the ring full, so that it can be recognised when it comes by again on the decode
+//! instruction (NMI, #MC), and one consumer in process context. [`Missed`] remembers the identity
+//! of what found the ring full, so that it can be recognised when it comes by again on the decode
 //! chain. Nothing here blocks, allocates, spins on another context's progress, or panics.
 //!
 //! A slot's sequence number tells whose turn it is. For the slot at index `i` of `n`, in its round
@@ -42,7 +42,7 @@ impl<const W: usize> Slot<W> {
 ///
 /// # Invariants
 ///
-/// - There are at least two slots: with one, «full» and «free again» would be the same number.
+/// - There are at least two slots: with one, "full" and "free again" would be the same number.
 /// - `tail` is the position that the next producer takes, `head` the one that the consumer takes;
 ///   `head <= tail <= head + n`.
 pub(crate) struct Ring<B, const W: usize> {

@@ -2,9 +2,9 @@
 
 //! The architectural error code, `MCi_STATUS` 15:0.
 //!
-//! Intel SDM volume 3B, "Interpreting the MCA Error Codes": simple and compound codes, bit 12 is the
-//! filter bit. AMD APM volume 2, "MCA_STATUS error codes": the TLB, memory, bus and internal forms
-//! of the same scheme, no filter bit.
+//! Intel SDM volume 3B, "Interpreting the MCA Error Codes": simple and compound codes, bit 12 is
+//! the filter bit. AMD APM volume 2, "MCA_STATUS error codes": the TLB, memory, bus and internal
+//! forms of the same scheme, no filter bit.
 
 use super::record::{bits, Vendor};
 

@@ -2,9 +2,9 @@
 
 //! What a machine-check record says.
 //!
-//! Pure functions from the registers of a bank to values: no allocation, no state, no panic, nothing
-//! but `core`. The kernel module grades and locates with them, `nullhz-agent decode` prints with
-//! them, and the host tests walk every code. A crate includes this file by `#[path]`.
+//! Pure functions from the registers of a bank to values: no allocation, no state, no panic,
+//! nothing but `core`. The kernel module grades and locates with them, `nullhz-agent decode` prints
+//! with them, and the host tests walk every code. A crate includes this file by `#[path]`.
 //!
 //! Sources: Intel SDM volume 3B, chapters "Machine-Check Architecture" and "Interpreting
 //! Machine-Check Error Codes"; AMD APM volume 2, chapter "Machine Check Architecture", and the

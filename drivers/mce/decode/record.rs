@@ -173,7 +173,7 @@ impl Record {
         self.has(VAL) && (self.bank < MAX_BANKS || self.bank == BANK_NONE)
     }
 
-    /// Whether a processor said «uncorrected» without saying what, where or on whose behalf.
+    /// Whether a processor said "uncorrected" without saying what, where or on whose behalf.
     ///
     /// Emulated machine checks leave such records on every processor but the one that is meant:
     /// not enabled, no error code, no address.
@@ -262,8 +262,8 @@ impl Record {
 
     /// The record that [`Record::pack`] packed.
     pub(crate) const fn unpack(words: &[u64; WORDS]) -> Self {
-        let [status, addr, misc, mcgstatus, ip, tsc, time, mcgcap, synd, ipid, synd1, synd2, ppin, kflags, w14, w15, w16, w17] =
-            *words;
+        let [status, addr, misc, mcgstatus, ip, tsc, time, mcgcap, rest @ ..] = *words;
+        let [synd, ipid, synd1, synd2, ppin, kflags, w14, w15, w16, w17] = rest;
         let [cpuvendor, inject_flags, severity, cs] = ((w16 >> 32) as u32).to_le_bytes();
         Record {
             status,

@@ -6,7 +6,7 @@
 //! places that do not (software injection, firmware), so all are graded here, by the rules of
 //! arch/x86/kernel/cpu/mce/severity.c: with the same input the [`Severity`] is the kernel's own.
 //! The [`Grade`] is finer where that is not enough to act on: a corrected error and an uncorrected
-//! one that nobody signalled are both «keep» to the kernel.
+//! one that nobody signalled are both "keep" to the kernel.
 
 use super::record::{
     Record, Vendor, ADDRV, AR, CAP_SER_P, DEFERRED, EN, KFLAG_IN_KERNEL_RECOV, MCG_EIPV, MCG_MCIP,

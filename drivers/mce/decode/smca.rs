@@ -131,7 +131,7 @@ fn row(record: &Record) -> Option<&'static (u16, u16, BankType, &'static str)> {
     TYPES.iter().find(|row| row.0 == hwid && row.1 == mca_type)
 }
 
-/// The type of the bank that `record` is from; [`None`] without SMCA or for an id that is not known.
+/// The type of the bank that `record` is from; [`None`] without SMCA or for an unknown id.
 pub(crate) fn bank_type(record: &Record) -> Option<BankType> {
     row(record).map(|row| row.2)
 }
