@@ -54,16 +54,9 @@ pub struct LastWords {
     pub event: Event,
 }
 
-/// What a piece of a store turned out to be.
+/// A record of ours that has suffered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Content {
-    /// Nothing of ours.
-    Foreign,
-    /// Ours, and damaged.
-    Corrupt,
-    /// Ours.
-    Valid(LastWords),
-}
+pub struct Damaged;
 
 impl LastWords {
     /// The stored form.
@@ -82,26 +75,26 @@ impl LastWords {
         stored.to_bytes()
     }
 
-    /// Reads what lies at the start of `bytes`.
-    pub fn decode(bytes: &[u8]) -> Content {
+    /// Reads what lies at the start of `bytes`; [`None`] when it is nothing of ours.
+    pub fn decode(bytes: &[u8]) -> Result<Option<Self>, Damaged> {
         let Some(bytes) = bytes.first_chunk() else {
-            return Content::Foreign;
+            return Ok(None);
         };
         let stored = Stored::from_bytes(bytes);
         if stored.magic != MAGIC {
-            return Content::Foreign;
+            return Ok(None);
         }
         let event = Event::from_bytes(&stored.event);
         let intact = stored.version == VERSION && stored.crc == checksum(bytes);
         if !intact || !sensible(&event) {
-            return Content::Corrupt;
+            return Err(Damaged);
         }
-        Content::Valid(LastWords {
+        Ok(Some(LastWords {
             number: stored.number,
             incident: stored.incident,
             snapshot_id: stored.snapshot_id,
             event,
-        })
+        }))
     }
 
     /// Whether both were written by the same call.

@@ -118,8 +118,8 @@ impl<S: Storage> Tally<S> {
 /// # Invariants
 ///
 /// - `passed` counts the records with a `seq` below `next`, all of them, whatever the filter.
-/// - `replay_from <= replay_to <= next`, and equal to `next` when `replay_from < replay_to`: what
-///   is replayed comes before the cursor moves.
+/// - `replay_from <= replay_to <= next`. As long as there is something between the former two,
+///   `replay_to` is `next`: what is replayed comes before the cursor moves on.
 pub struct Cursor<S: Storage> {
     next: u64,
     passed: Tally<S>,
@@ -170,7 +170,7 @@ impl<S: Storage> Cursor<S> {
 
     /// Nothing below `seq` is to be replayed any more.
     pub fn replayed_to(&mut self, seq: u64) {
-        self.replay_from = seq.clamp(self.replay_from, self.replay_to);
+        self.replay_from = seq.max(self.replay_from).min(self.replay_to);
     }
 
     /// The reader has taken `event`, which was found for it and has not been consumed yet.
@@ -288,8 +288,8 @@ impl<S: Storage> Ring<S> {
         lost
     }
 
-    /// INVARIANT: `dropped` counts exactly what is below the tail.
     fn place_at_tail(&self, cursor: &mut Cursor<S>) {
+        // INVARIANT: `dropped` counts exactly what is below the tail.
         cursor.next = self.tail();
         cursor.replay_to = cursor.next;
         cursor.passed.copy_from(&self.dropped);

@@ -2,7 +2,7 @@
 
 //! Where last words are kept across a reset.
 
-use crate::persist::{Content, LastWords, STORED_SIZE};
+use crate::persist::{Damaged, LastWords, STORED_SIZE};
 use kernel::{
     acpi::erst,
     prelude::*,
@@ -164,19 +164,19 @@ impl Stores {
     pub(crate) fn take(&self) -> KVVec<LastWords> {
         let mut found: KVVec<LastWords> = KVVec::new();
         for store in self.iter() {
-            let mut corrupt = 0u32;
+            let mut damaged = 0u32;
             let result = store.take(&mut |bytes| {
                 match LastWords::decode(bytes) {
-                    Content::Valid(words) if !found.iter().any(|other| other.same_as(&words)) => {
+                    Ok(Some(words)) if !found.iter().any(|other| other.same_as(&words)) => {
                         found.push(words, GFP_KERNEL)?;
                     }
-                    Content::Corrupt => corrupt = corrupt.saturating_add(1),
-                    Content::Valid(_) | Content::Foreign => {}
+                    Err(Damaged) => damaged = damaged.saturating_add(1),
+                    Ok(_) => {}
                 }
                 Ok(())
             });
-            if corrupt != 0 {
-                pr_warn!("{}: ignored {corrupt} damaged record(s)\n", store.name());
+            if damaged != 0 {
+                pr_warn!("{}: ignored {damaged} damaged record(s)\n", store.name());
             }
             if let Err(error) = result {
                 pr_warn!("{}: cannot be read: {error:?}\n", store.name());

@@ -2,7 +2,7 @@
 
 //! `/sys/class/misc/nullhz-fault/`; `sysfs-nullhz-fault` beside this file documents it.
 
-use crate::{abi::Level, bus::Bus, device::Reader, hub::Hub, incident::Times};
+use crate::{abi::Level, bus::Bus, device::Reader, incident::Times};
 use core::ops::RangeInclusive;
 use kernel::{
     miscdevice::MiscDeviceRegistration,
@@ -22,37 +22,26 @@ const NS_PER_MS: u64 = 1_000_000;
 
 /// A number that the hub knows.
 macro_rules! number {
-    ($name:ident, $file:literal, $read:expr) => {
+    ($name:ident: $file:literal, $hub:ident => $number:expr) => {
         static $name: Attribute<Device> = Attribute::ro($file, |bus: &Arc<Bus>, out| {
-            let read: fn(&mut Hub<crate::bus::Heap>) -> u64 = $read;
-            out.emit(fmt!("{}\n", bus.with_hub(read)))
+            let number: u64 = bus.with_hub(|$hub| $number);
+            out.emit(fmt!("{number}\n"))
         });
     };
 }
 
-number!(EVENTS_WATCH, c"events_watch", |hub| hub
-    .occurrences(Level::Watch));
-number!(EVENTS_DEGRADING, c"events_degrading", |hub| hub
-    .occurrences(Level::Degrading));
-number!(EVENTS_IMMINENT, c"events_imminent", |hub| hub
-    .occurrences(Level::Imminent));
-number!(EVENTS_FATAL, c"events_fatal", |hub| hub
-    .occurrences(Level::Fatal));
-number!(LOST, c"lost", |hub| hub.lost());
-number!(OPEN_INCIDENTS, c"open_incidents", |hub| hub
-    .incidents()
-    .unacked()
-    .into());
-number!(LAST_INCIDENT, c"last_incident", |hub| hub
-    .incidents()
-    .last());
-number!(LAST_SNAPSHOT_ID, c"last_snapshot_id", |hub| hub
-    .incidents()
-    .last_snapshot());
+number!(EVENTS_WATCH: c"events_watch", hub => hub.occurrences(Level::Watch));
+number!(EVENTS_DEGRADING: c"events_degrading", hub => hub.occurrences(Level::Degrading));
+number!(EVENTS_IMMINENT: c"events_imminent", hub => hub.occurrences(Level::Imminent));
+number!(EVENTS_FATAL: c"events_fatal", hub => hub.occurrences(Level::Fatal));
+number!(LOST: c"lost", hub => hub.lost());
+number!(OPEN_INCIDENTS: c"open_incidents", hub => hub.incidents().unacked().into());
+number!(LAST_INCIDENT: c"last_incident", hub => hub.incidents().last());
+number!(LAST_SNAPSHOT_ID: c"last_snapshot_id", hub => hub.incidents().last_snapshot());
 
 /// A time that can be changed.
 macro_rules! time {
-    ($name:ident, $file:literal, $field:ident, $range:expr) => {
+    ($name:ident: $file:literal, $field:ident, $range:expr) => {
         static $name: Attribute<Device> = Attribute::rw(
             $file,
             |bus: &Arc<Bus>, out| {
@@ -69,8 +58,8 @@ macro_rules! time {
     };
 }
 
-time!(COOLDOWN, c"incident_cooldown_ms", cooldown, COOLDOWN_MS);
-time!(DEADLINE, c"incident_deadline_ms", deadline, DEADLINE_MS);
+time!(COOLDOWN: c"incident_cooldown_ms", cooldown, COOLDOWN_MS);
+time!(DEADLINE: c"incident_deadline_ms", deadline, DEADLINE_MS);
 
 static SOURCES: Attribute<Device> = Attribute::ro(c"sources", |bus: &Arc<Bus>, out| {
     bus.for_each_source(|id, name| out.emit(fmt!("{id} {name}\n")))

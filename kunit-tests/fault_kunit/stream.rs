@@ -286,7 +286,7 @@ mod record {
     use super::*;
     use crate::{
         abi::{bus, flag},
-        persist::{Content, LastWords},
+        persist::LastWords,
     };
 
     fn words() -> Result<LastWords> {
@@ -301,7 +301,7 @@ mod record {
     #[test]
     fn last_words_come_back() -> Result {
         let words = words()?;
-        assert!(LastWords::decode(&words.encode()) == Content::Valid(words));
+        assert!(LastWords::decode(&words.encode()) == Ok(Some(words)));
         let mut hub = hub(4)?;
         hub.restore(&words);
         let mut cursor = opened(&hub)?;
@@ -323,7 +323,7 @@ mod record {
             if let Some(byte) = bytes.get_mut(n) {
                 *byte ^= 0x10;
             }
-            assert!(!matches!(LastWords::decode(&bytes), Content::Valid(_)));
+            assert!(!matches!(LastWords::decode(&bytes), Ok(Some(_))));
         }
         Ok(())
     }
