@@ -189,16 +189,22 @@ pub mod seek {
     pub const SEQ: u32 = 2;
 }
 
+/// The part of a record's bytes that has not been written yet.
+pub(crate) struct Unwritten<'a>(pub(crate) &'a mut [u8]);
+
+/// The part of a record's bytes that has not been read yet.
+pub(crate) struct Unread<'a>(pub(crate) &'a [u8]);
+
 /// A value with a fixed place in a record.
 pub(crate) trait Field: Sized {
     /// All bits zero.
     const ZERO: Self;
 
-    /// Writes the value at the front of `out` and moves `out` past it.
-    fn put(&self, out: &mut &mut [u8]);
+    /// Writes the value at the front of `out`.
+    fn put(&self, out: &mut Unwritten<'_>);
 
-    /// Reads the value at the front of `input` and moves `input` past it.
-    fn get(input: &mut &[u8]) -> Self;
+    /// Reads the value at the front of `input`.
+    fn get(input: &mut Unread<'_>) -> Self;
 }
 
 macro_rules! int_field {
@@ -207,12 +213,12 @@ macro_rules! int_field {
             const ZERO: Self = 0;
 
             #[inline]
-            fn put(&self, out: &mut &mut [u8]) {
+            fn put(&self, out: &mut Unwritten<'_>) {
                 self.to_ne_bytes().put(out);
             }
 
             #[inline]
-            fn get(input: &mut &[u8]) -> Self {
+            fn get(input: &mut Unread<'_>) -> Self {
                 <$int>::from_ne_bytes(Field::get(input))
             }
         }
@@ -225,12 +231,12 @@ impl Field for u8 {
     const ZERO: Self = 0;
 
     #[inline]
-    fn put(&self, out: &mut &mut [u8]) {
+    fn put(&self, out: &mut Unwritten<'_>) {
         [*self].put(out);
     }
 
     #[inline]
-    fn get(input: &mut &[u8]) -> Self {
+    fn get(input: &mut Unread<'_>) -> Self {
         let [byte] = Field::get(input);
         byte
     }
@@ -240,19 +246,19 @@ impl<const N: usize> Field for [u8; N] {
     const ZERO: Self = [0; N];
 
     #[inline]
-    fn put(&self, out: &mut &mut [u8]) {
+    fn put(&self, out: &mut Unwritten<'_>) {
         // The sizes below are checked when a record is declared, so there always is room.
-        if let Some((head, tail)) = take(out).split_first_chunk_mut() {
+        if let Some((head, tail)) = take(&mut out.0).split_first_chunk_mut() {
             *head = *self;
-            *out = tail;
+            out.0 = tail;
         }
     }
 
     #[inline]
-    fn get(input: &mut &[u8]) -> Self {
-        match input.split_first_chunk() {
+    fn get(input: &mut Unread<'_>) -> Self {
+        match input.0.split_first_chunk() {
             Some((head, tail)) => {
-                *input = tail;
+                input.0 = tail;
                 *head
             }
             None => Self::ZERO,
@@ -289,10 +295,12 @@ macro_rules! record {
             pub const ZERO: Self = Self { $($field: <$type as Field>::ZERO,)* };
 
             /// The record as it lies in memory.
+            // By reference: the largest is 320 bytes.
+            #[allow(clippy::wrong_self_convention)]
             #[inline]
             pub fn to_bytes(&self) -> [u8; $size] {
                 let mut bytes = [0; $size];
-                let mut out = &mut bytes[..];
+                let mut out = Unwritten(&mut bytes);
                 $(self.$field.put(&mut out);)*
                 bytes
             }
@@ -300,7 +308,7 @@ macro_rules! record {
             /// The record that lies in `bytes`; any bits are valid.
             #[inline]
             pub fn from_bytes(bytes: &[u8; $size]) -> Self {
-                let mut input = &bytes[..];
+                let mut input = Unread(bytes);
                 Self { $($field: Field::get(&mut input),)* }
             }
 

@@ -10,7 +10,6 @@ use crate::{
     bus::{Bus, Source},
     report::{Now, Report},
 };
-use core::ptr::null_mut;
 use kernel::{
     error::from_result,
     ffi::{c_char, c_int, c_void},
@@ -166,7 +165,7 @@ unsafe extern "C" fn nullhz_fault_source_unregister(source: *mut Source) {
 fn as_source<'a>(source: *mut Source) -> Option<&'a Source> {
     // `IS_ERR_VALUE()`: the last 4095 addresses are no memory.
     let is_error = source.addr() >= 4095usize.wrapping_neg();
-    if is_error || source == null_mut() {
+    if is_error || source.is_null() {
         return None;
     }
     // SAFETY: Anything else came from `KBox::into_raw()`, and stays until it is unregistered, by

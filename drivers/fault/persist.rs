@@ -7,7 +7,8 @@
 //! fields is believed.
 
 use super::abi::{
-    flag, record, source, Event, Field, Level, ABI_VERSION, EVENT_SIZE, PAYLOAD_SIZE,
+    flag, record, source, Event, Field, Level, Unread, Unwritten, ABI_VERSION, EVENT_SIZE,
+    PAYLOAD_SIZE,
 };
 
 const MAGIC: u64 = u64::from_le_bytes(*b"nullhzFL");

@@ -11,8 +11,6 @@
 
 use kernel::prelude::*;
 
-#[path = "../../drivers/fault/abi.rs"]
-mod abi;
 #[path = "../../drivers/fault/hub.rs"]
 mod hub;
 #[path = "../../drivers/fault/incident.rs"]
@@ -28,6 +26,8 @@ mod storm;
 
 #[path = "../../drivers/include/nullhz/fault.rs"]
 mod fault;
+
+use fault::abi;
 
 mod sources;
 mod stream;
