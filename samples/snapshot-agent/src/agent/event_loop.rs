@@ -198,7 +198,8 @@ impl<B: Bus> EventLoop<B> {
                 self.counters.count(event);
             }
             let opened = self.look_into(event, now_ns)?;
-            if opened || (news && self.is_worth_telling(event, now_ns)) {
+            let worth_telling = self.is_worth_telling(event, now_ns);
+            if opened || (news && worth_telling) {
                 let live = event.mono_ns >= self.settings.started_ns;
                 let wake_ns = (opened && live && event.flags & flag::OPENED != 0)
                     .then(|| now_ns.saturating_sub(event.mono_ns));
@@ -254,16 +255,14 @@ impl<B: Bus> EventLoop<B> {
     }
 
     fn open(&mut self, incident: &Incident, now_ns: u64) {
-        let own_ns = now_ns.saturating_add(self.settings.deadline.as_nanos() as u64);
+        let deadline_ns = self.settings.deadline.as_nanos() as u64;
         self.progress.engine.open(Open {
             id: incident.incident,
             opened_ns: incident.opened_ns,
             seen_ns: now_ns,
-            deadline_ns: match incident.deadline_ns {
-                of_bus if of_bus > now_ns => of_bus.min(own_ns),
-                // Late, but it may still be acknowledged.
-                _ => own_ns,
-            },
+            // The agent's own. At the bus's the incident expires without help,
+            // and a snapshot that comes later is worth acknowledging late.
+            deadline_ns: now_ns.saturating_add(deadline_ns),
         });
         self.note(Note::Opened);
     }
@@ -318,23 +317,21 @@ impl<B: Bus> EventLoop<B> {
     /// what was told a moment ago.
     fn is_worth_telling(&mut self, event: &Event, now_ns: u64) -> bool {
         let expired = event.source == source::BUS && event.kind == bus::EXPIRED;
-        let always = event.level >= Level::Fatal as u8
+        let always = expired
+            || event.level >= Level::Fatal as u8
             || event.flags & (flag::OPENED | flag::PREVIOUS_BOOT) != 0;
-        if always || expired {
-            return true;
-        }
-        if event.level < Level::Degrading as u8 && event.lost == 0 {
+        if !always && event.level < Level::Degrading as u8 && event.lost == 0 {
             return false;
         }
         let row = self.progress.told_ns.0.get_mut(usize::from(event.source));
-        let cell = row.and_then(|row| row.get_mut(usize::from(event.level)));
-        cell.is_some_and(|told_ns| {
-            let due = *told_ns == 0 || now_ns.saturating_sub(*told_ns) >= TELL_INTERVAL_NS;
-            if due {
-                *told_ns = now_ns;
-            }
-            due
-        })
+        let Some(told_ns) = row.and_then(|row| row.get_mut(usize::from(event.level))) else {
+            return always;
+        };
+        let due = *told_ns == 0 || now_ns.saturating_sub(*told_ns) >= TELL_INTERVAL_NS;
+        if always || due {
+            *told_ns = now_ns;
+        }
+        always || due
     }
 
     fn preflush(&mut self, now_ns: u64) {

@@ -182,6 +182,7 @@ fn wait(child: &mut Child, end: Instant) -> std::io::Result<Option<ExitStatus>> 
         if Instant::now() >= end {
             // The child is not reaped yet, so that its id is still its own.
             let _ = killpg(Pid::from_raw(child.id().cast_signed()), Signal::SIGKILL);
+            child.kill()?;
             child.wait()?;
             return Ok(None);
         }
@@ -247,7 +248,7 @@ mod tests {
         let pid = dir.path().join("pid");
         let script = format!("sleep 1000 & echo $! > {}; wait", pid.display());
         hook(dir.path(), "hangs", 0o755, &script);
-        let tally = run_all(dir.path(), Duration::from_millis(300));
+        let tally = run_all(dir.path(), Duration::from_secs(3));
         assert_eq!((tally.ok, tally.failed, tally.timed_out), (0, 0, 1));
         let pid = fs::read_to_string(pid).unwrap();
         let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();

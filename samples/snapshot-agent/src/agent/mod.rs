@@ -70,7 +70,7 @@ pub struct Options {
     #[arg(
         long,
         env = "NULLHZ_SNAPSHOT_DEADLINE_MS",
-        default_value_t = 10_000,
+        default_value_t = 30_000,
         value_name = "MS"
     )]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=3_600_000))]

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -105,6 +106,17 @@ impl Bench {
             incident,
             ..Event::ZERO
         }
+    }
+
+    /// Has what the hooks get written to the file that it returns.
+    pub fn log_hook(&self) -> PathBuf {
+        let hooks = self.volume.outside().join("hooks.d");
+        let log = self.volume.outside().join("log");
+        fs::create_dir(&hooks).unwrap();
+        let hook = hooks.join("log");
+        fs::write(&hook, format!("#!/bin/sh\ncat >> {}\n", log.display())).unwrap();
+        fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+        log
     }
 
     pub fn acked(&self, id: u64) -> Option<String> {

@@ -8,7 +8,6 @@ mod restore;
 mod volume;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
@@ -130,12 +129,7 @@ fn a_volume_that_hangs_is_acknowledged_as_timed_out() {
 #[ignore = "needs root and mkfs.btrfs"]
 fn degrading_flushes_and_hooks_run_once() {
     let mut bench = Bench::new();
-    let hooks = bench.volume.outside().join("hooks.d");
-    let log = bench.volume.outside().join("log");
-    fs::create_dir(&hooks).unwrap();
-    let hook = hooks.join("log");
-    fs::write(&hook, format!("#!/bin/sh\ncat >> {}\n", log.display())).unwrap();
-    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+    let log = bench.log_hook();
     let mut agent = bench.start("");
     for _ in 0..100 {
         let event = bench.event(Level::Degrading, 0, 0);
@@ -177,6 +171,25 @@ fn degrading_flushes_and_hooks_run_once() {
     let state = bench.state().unwrap();
     assert!(state.events.is_empty());
     assert!(state.reset_reason.is_some());
+}
+
+#[test]
+#[ignore = "needs root and mkfs.btrfs"]
+fn an_incident_is_told_twice_however_many_events_join_it() {
+    let mut bench = Bench::new();
+    let log = bench.log_hook();
+    let mut agent = bench.start("");
+    bench.open(1);
+    let opening = bench.event(Level::Imminent, 1, flag::OPENED);
+    let joining = bench.event(Level::Imminent, 1, 0);
+    agent.send(&[opening, joining, joining, joining]);
+    let read = || fs::read_to_string(&log).unwrap_or_default();
+    until("hook of the snapshot", || {
+        read().contains("snapshot_id").then_some(())
+    });
+    agent.stop();
+    let types = |kind: &str| read().matches(&format!("{{\"type\":\"{kind}\"")).count();
+    assert_eq!((types("event"), types("snapshot")), (1, 1), "{}", read());
 }
 
 #[test]
