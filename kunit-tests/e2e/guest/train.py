@@ -5,9 +5,10 @@
     train.py check FILE
 
 The state of a step is random-looking data that depends on the step alone, after
-a header with its checksum. It goes to a temporary file first and is renamed, as
-frameworks do: whoever finds the file finds one whole step. `check` proves that
-and prints the step as JSON; exit status 1 when the file is not whole.
+a header with its checksum. It goes to a temporary file, to disk, and is renamed
+then: whoever finds the file, also in a snapshot, finds one whole step. (Without
+the fsync() a snapshot can hold the new name with nothing in it.) `check` proves
+that and prints the step as JSON; exit status 1 when the file is not whole.
 """
 
 import argparse
@@ -31,6 +32,8 @@ def write(directory, step, size):
     with open(f"{path}.new", "wb") as state:
         state.write(json.dumps(header).encode().ljust(HEADER))
         state.write(data)
+        state.flush()
+        os.fsync(state.fileno())
     os.rename(f"{path}.new", path)
 
 
