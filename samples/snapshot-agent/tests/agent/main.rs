@@ -219,6 +219,28 @@ fn others_files_are_never_touched() {
 
 #[test]
 #[ignore = "needs root and mkfs.btrfs"]
+fn a_measurement_leaves_nothing_behind() {
+    let bench = Bench::new();
+    let output = bench.command(&["bench", "--runs", "2", "--dirty", "0,1", "--json"]);
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let figures: Vec<serde_json::Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let figures = figures.iter().map(|figure| {
+        assert!(figure["durable_ms"]["p50_ms"].as_f64().unwrap() > 0.0);
+        (figure["dirty_mib"].as_u64(), figure["preflush"].as_bool())
+    });
+    let expected = [(0, false), (0, true), (1, false), (1, true)];
+    assert!(figures.eq(expected.map(|(mib, flush)| (Some(mib), Some(flush)))));
+    let left = fs::read_dir(&bench.volume.layout.volume).unwrap();
+    let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["current"]);
+}
+
+#[test]
+#[ignore = "needs root and mkfs.btrfs"]
 fn two_agents_do_not_share_a_volume() {
     let bench = Bench::new();
     let first = bench.start("");
