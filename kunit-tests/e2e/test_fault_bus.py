@@ -15,10 +15,10 @@ PERSIST = f"modprobe {GENERATOR} && echo 1 > /sys/kernel/debug/{GENERATOR}/persi
 
 @pytest.fixture(autouse=True)
 def times(request):
-    """Every test opens an incident of its own."""
+    """Every test opens an incident of its own, which expires only if the test wants it to."""
     if "shared_node" in request.fixturenames:
         node = request.getfixturevalue("shared_node")
-        node.run(f"echo 0 > {SYSFS}/incident_cooldown_ms; echo 5000 > {SYSFS}/incident_deadline_ms")
+        node.run(f"echo 0 > {SYSFS}/incident_cooldown_ms; echo 3600000 > {SYSFS}/incident_deadline_ms")
 
 
 def open_incident(vm, source):
@@ -31,7 +31,7 @@ def test_a_deadline_that_passes_is_told(shared_node):
     vm.run(f"echo 200 > {SYSFS}/incident_deadline_ms")
     reader = guest.Reader(vm)
     number = open_incident(vm, 32)
-    expired = reader.wait(10, source=bus.SRC_BUS, kind=bus.BUS_EXPIRED, incident=number)
+    expired = reader.wait(60, source=bus.SRC_BUS, kind=bus.BUS_EXPIRED, incident=number)
     assert expired["level"] == bus.WATCH
     assert expired["bus"]["source"] == 32
     assert expired["bus"]["age_ns"] >= 200_000_000
@@ -49,11 +49,11 @@ def test_the_helper_runs_when_nobody_listens(shared_node):
     vm.run(f"echo /run/helper > {SYSFS}/helper")
     reader = guest.Reader(vm)
     heard = open_incident(vm, 33)
-    reader.wait(10, incident=heard)
+    reader.wait(60, incident=heard)
     guest.bus_command(vm, "ack", heard, 256)
     reader.close()
     unheard = open_incident(vm, 33)
-    vm.run("for n in $(seq 50); do [ -s /run/helped ] && break; sleep 0.1; done")
+    vm.run("for n in $(seq 250); do [ -s /run/helped ] && break; sleep 0.1; done")
     assert vm.read("/run/helped") == f"{unheard} 33"
     vm.run(f"echo > {SYSFS}/helper")
     assert vm.read(f"{SYSFS}/helper") == ""
@@ -76,7 +76,8 @@ def test_tracepoints_tell_events_and_incidents(shared_node):
     assert f"level=imminent flags=0x14 count=1 cpu=-1 node=-1 incident={number}" in trace
     assert f"incident={number} source=34 state=open joined=1" in trace
     acked = next(line for line in trace.splitlines() if "state=acked" in line)
-    assert f"incident={number} source=34" in acked and "snapshot_id=789 result=0 late=0" in acked
+    assert f"incident={number} source=34" in acked
+    assert "snapshot_id=789 result=0 late=0" in acked
 
 
 def test_debugfs_shows_incidents_and_readers(shared_node):
@@ -97,7 +98,7 @@ def test_the_ring_has_the_size_that_was_asked_for(boot):
     generate(vm, GENERATOR, count=100)
     assert guest.info(vm)["ring_events"] == 64
     reader = guest.Reader(vm, newest=False)
-    events = reader.wait(10, count=64)
+    events = reader.wait(60, count=64)
     assert [event["seq"] for event in events] == list(range(37, 101))
     # What was gone before the file was opened is not lost to it.
     assert not any(event["lost"] for event in events)
@@ -107,7 +108,7 @@ def fatal_events(vm):
     """The records that a previous boot has left."""
     reader = guest.Reader(vm, newest=False)
     generate(vm, GENERATOR, kind=99)
-    reader.wait(10, kind=99)
+    reader.wait(60, kind=99)
     return [event for event in reader.events() if event["flags"] & bus.F_PREVIOUS_BOOT]
 
 

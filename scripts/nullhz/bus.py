@@ -104,6 +104,11 @@ class Mce(Record):
     ]
 
 
+def boot_id(record):
+    """As everybody writes it, so that those of records and of IOC_INFO compare."""
+    return str(uuid.UUID(bytes=bytes(record.boot_id)))
+
+
 class Event(Record):
     """A record as read() gives it."""
 
@@ -130,7 +135,7 @@ class Event(Record):
 
     def as_dict(self):
         fields = super().as_dict()
-        fields["boot_id"] = str(uuid.UUID(bytes=bytes(self.boot_id)))
+        fields["boot_id"] = boot_id(self)
         fields["payload"] = bytes(self.payload)[: self.payload_len].hex()
         payload = {SRC_BUS: Bus, SRC_MCE: Mce}.get(self.source)
         if payload and self.payload_len >= ctypes.sizeof(payload):
@@ -153,6 +158,9 @@ class Info(Record):
         ("last_snapshot_id", u64),
         ("boot_id", u8 * 16),
     ]
+
+    def as_dict(self):
+        return {**super().as_dict(), "boot_id": boot_id(self)}
 
 
 class Filter(Record):
