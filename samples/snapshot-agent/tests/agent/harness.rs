@@ -63,6 +63,7 @@ impl Bench {
             .args(&self.extra)
             .env("NULLHZ_AGENT_CRASH_AT", crash_at)
             .stdin(Stdio::piped())
+            .stderr(self.stderr())
             .spawn()
             .unwrap();
         let stdin = child.stdin.take().unwrap();
@@ -73,6 +74,13 @@ impl Bench {
             (ready || child.try_wait().unwrap().is_some()).then_some(())
         });
         Agent { child, stdin }
+    }
+
+    /// What the agents say, shown when the test fails.
+    fn stderr(&self) -> fs::File {
+        let mut options = fs::File::options();
+        let path = self.volume.outside().join("stderr");
+        options.create(true).append(true).open(path).unwrap()
     }
 
     /// The bus opens an incident.
@@ -173,6 +181,15 @@ impl Bench {
         self.wait_for_state("three incidents", |state| state.incidents_acked == 3);
         agent.stop();
         assert_eq!(self.snapshots().len(), 3);
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let text = fs::read_to_string(self.volume.outside().join("stderr"));
+            println!("{}", text.unwrap_or_default());
+        }
     }
 }
 

@@ -102,6 +102,6 @@ impl Drop for Volume {
 }
 
 fn run(program: &str, args: &[&Path]) {
-    let status = Command::new(program).args(args).status().unwrap();
-    assert!(status.success(), "{program}: {status}");
+    let output = Command::new(program).args(args).output().unwrap();
+    assert!(output.status.success(), "{program}: {output:?}");
 }
