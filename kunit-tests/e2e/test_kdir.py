@@ -14,7 +14,7 @@ CONFIG = "include/config"
 
 @pytest.fixture
 def make(tmp_path):
-    def run(*arguments, **env):
+    def run(*arguments, lines=1):
         command = ["make", "--no-print-directory", "-C", TOP, f"O={tmp_path / 'build'}", *arguments]
         environment = {
             key: value for key, value in os.environ.items() if not key.startswith(("NULLHZ", "MAKE"))
@@ -24,8 +24,8 @@ def make(tmp_path):
         )
         assert done.returncode != 0
         said = [line for line in done.stderr.splitlines() if not line.startswith("make")]
-        assert len(said) == 1, done.stderr
-        assert said[0].startswith("nullhz: ")
+        assert 1 <= len(said) <= lines, done.stderr
+        assert all(line.startswith("nullhz: ") for line in said), done.stderr
         return said[0]
 
     return run
@@ -108,7 +108,8 @@ def test_a_full_disk(make, tmp_path):
     if mounted.returncode:
         pytest.skip(f"this machine lets nobody mount: {mounted.stderr.strip()}")
     try:
-        said = make("kernel", f"NULLHZ_CACHE={full}")
+        # Two steps begin at the same time.
+        said = make("kernel", f"NULLHZ_CACHE={full}", lines=2)
     finally:
         subprocess.run(["umount", full], check=True)
     assert "MiB" in said and "NULLHZ_CACHE" in said

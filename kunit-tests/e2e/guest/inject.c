@@ -31,7 +31,7 @@ static int file(const char *name)
 
 static void set(int fd, const char *value)
 {
-	CHECK(pwrite(fd, value, strlen(value), 0));
+	CHECK(write(fd, value, strlen(value)));
 }
 
 int main(int argc, char **argv)

@@ -162,13 +162,13 @@ int main(int argc, char **argv)
 		char text[32];
 
 		snprintf(text, sizeof(text), "0x%llx", FIRST_ADDR + ((unsigned long long)i << 12));
-		CHECK(pwrite(addr, text, strlen(text), 0));
+		CHECK(write(addr, text, strlen(text)));
 		if (spin_ms) {
 			atomic_store(&spinning, true);
 			usleep(20000);
 		}
 		atomic_store(&start[i], now_ns());
-		CHECK(pwrite(bank, "7", 1, 0));
+		CHECK(write(bank, "7", 1));
 		usleep(spin_ms * 1000);
 		atomic_store(&spinning, false);
 		usleep(spin_ms ? 100000 : 20000);

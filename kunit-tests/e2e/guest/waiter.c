@@ -95,7 +95,8 @@ static unsigned int wait_uring(int fd)
 	*sqe = (struct io_uring_sqe){
 		.opcode = IORING_OP_POLL_ADD,
 		.fd = fd,
-		.poll32_events = POLLPRI,
+		/* io_uring is not woken by a wake-up with a mask for POLLPRI alone. */
+		.poll32_events = POLLIN | POLLPRI,
 		.user_data = 1,
 	};
 	*(uint32_t *)(rings + params.sq_off.array) = 0;
