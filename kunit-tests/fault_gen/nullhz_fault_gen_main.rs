@@ -7,7 +7,7 @@
 //! - `run`: what is written there is done before the write returns, for example
 //!   `count=1000 level=imminent kind=7 context=hardirq source=33 rate=0 sum=1`; each part may be
 //!   left out. `rate` is in reports per second, 0 is as fast as possible; `sum` is the number of
-//!   occurrences that each report stands for. Each payload is a 64-bit number, counted up by source.
+//!   occurrences that each report stands for. Each payload is a 64-bit number, counted by source.
 //! - `persist`: whatever is written there makes source 32 say its last words.
 //! - `report_ns`: reading it measures what a report costs, and what a printk() costs, in ns.
 

@@ -27,12 +27,12 @@
 #define NULLHZ_FAULT_FATAL		3	/* kept for the next boot */
 
 /* nullhz_fault_event.flags */
-#define NULLHZ_FAULT_F_BOOT		0x01	/* this boot, before the source's module was loaded */
+#define NULLHZ_FAULT_F_BOOT		0x01	/* this boot, before the source was loaded */
 #define NULLHZ_FAULT_F_PREVIOUS_BOOT	0x02	/* read back from persistent storage */
 #define NULLHZ_FAULT_F_OPENED		0x04	/* this record opened its incident */
 #define NULLHZ_FAULT_F_SUMMARY		0x08	/* stands for .count occurrences */
-#define NULLHZ_FAULT_F_INJECTED		0x10	/* the source knows that it was injected in software */
-#define NULLHZ_FAULT_F_REPLAYED		0x20	/* delivered again: its incident is still unacknowledged */
+#define NULLHZ_FAULT_F_INJECTED		0x10	/* injected in software, says the source */
+#define NULLHZ_FAULT_F_REPLAYED		0x20	/* again: its incident is unacknowledged */
 
 /* nullhz_fault_event.source */
 #define NULLHZ_FAULT_SRC_BUS		0	/* the bus itself: incident transitions */
@@ -145,7 +145,7 @@ struct nullhz_fault_event {
 	__s32 cpu;		/* -1: unknown or none */
 	__s32 node;		/* NUMA node, -1: unknown or none */
 	__u64 incident;		/* 0: none; of the boot that boot_id tells */
-	__u64 lost;		/* filled in by read(): matching records that this file missed right before this one */
+	__u64 lost;		/* set by read(): matching records that this file missed before it */
 	__u32 payload_len;	/* bytes of .payload in use */
 	__u32 pad;
 	__u8  payload[NULLHZ_FAULT_PAYLOAD_SIZE];
@@ -226,7 +226,8 @@ struct nullhz_fault_incident {
 #define NULLHZ_FAULT_IOC_FILTER		_IOW(NULLHZ_FAULT_IOC_MAGIC, 1, struct nullhz_fault_filter)
 #define NULLHZ_FAULT_IOC_SEEK		_IOW(NULLHZ_FAULT_IOC_MAGIC, 2, struct nullhz_fault_seek)
 #define NULLHZ_FAULT_IOC_ACK		_IOW(NULLHZ_FAULT_IOC_MAGIC, 3, struct nullhz_fault_ack)
-#define NULLHZ_FAULT_IOC_INCIDENT	_IOWR(NULLHZ_FAULT_IOC_MAGIC, 4, struct nullhz_fault_incident)
+#define NULLHZ_FAULT_IOC_INCIDENT	\
+	_IOWR(NULLHZ_FAULT_IOC_MAGIC, 4, struct nullhz_fault_incident)
 
 /*
  * Errors
