@@ -145,7 +145,7 @@ struct nullhz_fault_event {
 	__s32 cpu;		/* -1: unknown or none */
 	__s32 node;		/* NUMA node, -1: unknown or none */
 	__u64 incident;		/* 0: none; of the boot that boot_id tells */
-	__u64 lost;		/* set by read(): matching records that this file missed before it */
+	__u64 lost;		/* set by read(): matching records missed before this one */
 	__u32 payload_len;	/* bytes of .payload in use */
 	__u32 pad;
 	__u8  payload[NULLHZ_FAULT_PAYLOAD_SIZE];
