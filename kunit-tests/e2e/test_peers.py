@@ -40,7 +40,9 @@ def modules(request, vm):
 
 def test_the_tracepoint_sees_every_record(vm, modules):
     base = 1000
-    vm.run(f"rmdir {TRACING}/instances/e2e 2>/dev/null; mkdir {TRACING}/instances/e2e && echo 1 > {TRACING}/instances/e2e/events/mce/mce_record/enable")
+    vm.run(
+        f"rmdir {TRACING}/instances/e2e 2>/dev/null; mkdir {TRACING}/instances/e2e && echo 1 > {TRACING}/instances/e2e/events/mce/mce_record/enable"
+    )
     reader = guest.Reader(vm) if modules == "loaded" else None
     inject(vm, base)
     lines = vm.run(f"cat {TRACING}/instances/e2e/trace").stdout.splitlines()
