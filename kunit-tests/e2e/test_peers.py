@@ -40,19 +40,19 @@ def modules(request, vm):
 
 def test_the_tracepoint_sees_every_record(vm, modules):
     base = 1000
-    vm.run(
-        f"rmdir {TRACING}/instances/e2e 2>/dev/null; mkdir {TRACING}/instances/e2e && echo 1 > {TRACING}/instances/e2e/events/mce/mce_record/enable"
-    )
+    instance = f"{TRACING}/instances/e2e"
+    vm.run(f"mkdir -p {instance} && echo > {instance}/trace")
+    vm.run(f"echo 1 > {instance}/events/mce/mce_record/enable")
     reader = guest.Reader(vm) if modules == "loaded" else None
     inject(vm, base)
-    lines = vm.run(f"cat {TRACING}/instances/e2e/trace").stdout.splitlines()
+    lines = vm.run(f"cat {instance}/trace").stdout.splitlines()
     seen = [int(line.split("ADDR: ")[1].split(",")[0], 16) for line in lines if "mce_record:" in line]
     assert seen == expected(base)
     if reader:
         ours = reader.wait(20, count=RECORDS, source=bus.SRC_MCE)
         assert [event["mce"]["addr"] for event in ours] == expected(base)
         reader.close()
-    vm.run(f"echo 0 > {TRACING}/instances/e2e/events/enable; rmdir {TRACING}/instances/e2e")
+    vm.run(f"echo 0 > {instance}/events/enable; rmdir {instance}")
 
 
 def test_rasdaemon_sees_every_record(vm, modules):
