@@ -13,7 +13,7 @@ WARM_UP = 20
 # What a kernel's own caches may move; one ring of 4096 events is 1024 KiB.
 SLACK_KIB = 4096
 
-LOOP = """
+MODPROBE = """
 set -e
 for i in $(seq "$1"); do
 	modprobe -r nullhz_mce
@@ -42,11 +42,12 @@ def test_unload_and_reload_under_injection(boot):
     vm.run("modprobe mce-inject")
     program = guest.put_program(vm, "inject")
     guest.put_script(vm, "bus.py")
-    injector = vm.spawn([program, "0", hex(CORRECTED), hex(page(0)), "4096", hex(LINE), "2000"], timeout=900)
-    vm.run(["sh", "-c", LOOP, "sh", str(WARM_UP)], 300)
+    script = guest.put_script(vm, "reload.py")
+    injector = vm.spawn([program, "0", hex(CORRECTED), hex(page(0)), "4096", hex(LINE), "5000"], timeout=900)
+    vm.run(["sh", "-c", MODPROBE, "sh", str(WARM_UP)], 300)
     before = memory(vm)
     begun = time.monotonic()
-    vm.run(["sh", "-c", LOOP, "sh", str(CYCLES - WARM_UP)], 600)
+    vm.run(["python3", script, str(CYCLES - WARM_UP)], 600)
     print(f"{CYCLES - WARM_UP} cycles in {time.monotonic() - begun:.0f} s")
     after = memory(vm)
     # It still works: what is injected now arrives.
