@@ -82,7 +82,7 @@ def test_an_open_device_keeps_the_module(boot):
 def test_records_between_two_lives_arrive_marked(boot):
     """What no module saw is replayed by the next one, once."""
     vm = boot(append="nullhz.agent=off")
-    vm.run("modprobe mce-inject; modprobe -r nullhz_mce")
+    vm.run("modprobe mce-inject; rmmod nullhz_mce")
     program = guest.put_program(vm, "inject")
     vm.run([program, "5", hex(CORRECTED), hex(page(700)), "4096", hex(LINE), "1000"])
     reader = guest.Reader(vm)
@@ -90,5 +90,5 @@ def test_records_between_two_lives_arrive_marked(boot):
     events = reader.wait(20, count=5, source=bus.SRC_MCE)
     assert [event["mce"]["addr"] for event in events] == [page(700 + number) for number in range(5)]
     assert all(event["flags"] & bus.F_BOOT for event in events)
-    vm.run("modprobe -r nullhz_mce; modprobe nullhz_mce; sleep 0.5")
+    vm.run("rmmod nullhz_mce; modprobe nullhz_mce; sleep 0.5")
     assert len(reader.events(source=bus.SRC_MCE)) == 5

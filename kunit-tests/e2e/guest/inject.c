@@ -39,7 +39,7 @@ int main(int argc, char **argv)
 	unsigned long long count, addr, step, done;
 	unsigned int gap = argc > 6 ? atoi(argv[6]) : 0;
 	struct sigaction action = { .sa_handler = end };
-	int addr_file, bank;
+	int status, misc, addr_file, bank;
 
 	if (argc < 6)
 		return 1;
@@ -49,15 +49,17 @@ int main(int argc, char **argv)
 	sigaction(SIGTERM, &action, NULL);
 	/* The last character is taken for a newline. */
 	set(file("flags"), "sw\n");
-	set(file("cpu"), "0");
-	set(file("status"), argv[2]);
-	set(file("misc"), argv[5]);
+	status = file("status");
+	misc = file("misc");
 	addr_file = file("addr");
 	bank = file("bank");
 	for (done = 0; !over && (!count || done < count); done++) {
 		char text[32];
 
 		snprintf(text, sizeof(text), "0x%llx", addr + done * step);
+		/* mce-inject forgets all of them with every record. */
+		set(status, argv[2]);
+		set(misc, argv[5]);
 		set(addr_file, text);
 		set(bank, "7");
 		if (gap)

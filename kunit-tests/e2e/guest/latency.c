@@ -123,34 +123,35 @@ static void thread(void *(*run)(void *), void *argument)
 	}
 }
 
-static void set(const char *name, const char *value)
+static int file(const char *name)
 {
 	char path[64];
-	int fd;
 
 	snprintf(path, sizeof(path), INJECT "%s", name);
-	fd = CHECK(open(path, O_WRONLY));
+	return CHECK(open(path, O_WRONLY));
+}
+
+static void set(int fd, const char *value)
+{
 	CHECK(write(fd, value, strlen(value)));
-	close(fd);
 }
 
 int main(int argc, char **argv)
 {
 	unsigned int spin_ms = argc > 3 ? atoi(argv[3]) : 0;
 	cpu_set_t cpus;
-	int addr, bank;
+	int status, misc, addr, bank;
 
 	if (argc < 3 || (rounds = atoi(argv[1])) < 1 || rounds > MAX_ROUNDS)
 		return 1;
 	CHECK(mlockall(MCL_CURRENT | MCL_FUTURE));
 	CHECK(sched_getaffinity(0, sizeof(cpus), &cpus));
 	/* Its last character is taken for a newline. */
-	set("flags", "sw\n");
-	set("cpu", "0");
-	set("status", STATUS);
-	set("misc", "0x86");
-	addr = CHECK(open(INJECT "addr", O_WRONLY));
-	bank = CHECK(open(INJECT "bank", O_WRONLY));
+	set(file("flags"), "sw\n");
+	status = file("status");
+	misc = file("misc");
+	addr = file("addr");
+	bank = file("bank");
 	thread(bus_reader, NULL);
 	thread(trace_reader, argv[2]);
 	for (uintptr_t cpu = 0; spin_ms && cpu < CPU_SETSIZE; cpu++)
@@ -162,13 +163,16 @@ int main(int argc, char **argv)
 		char text[32];
 
 		snprintf(text, sizeof(text), "0x%llx", FIRST_ADDR + ((unsigned long long)i << 12));
-		CHECK(write(addr, text, strlen(text)));
+		/* mce-inject forgets all of them with every record. */
+		set(status, STATUS);
+		set(misc, "0x86");
+		set(addr, text);
 		if (spin_ms) {
 			atomic_store(&spinning, true);
 			usleep(20000);
 		}
 		atomic_store(&start[i], now_ns());
-		CHECK(write(bank, "7", 1));
+		set(bank, "7");
 		usleep(spin_ms * 1000);
 		atomic_store(&spinning, false);
 		usleep(spin_ms ? 100000 : 20000);
