@@ -74,7 +74,7 @@ def test_rasdaemon_sees_every_record(vm, modules):
     # it has written nothing for a second, end it, and read then.
     vm.run(
         "db=/var/lib/rasdaemon/ras-mc_event.db; was=; now=$(stat -c %y $db)\n"
-        "until [ \"$was\" = \"$now\" ]; do was=$now; sleep 1; now=$(stat -c %y $db); done",
+        'until [ "$was" = "$now" ]; do was=$now; sleep 1; now=$(stat -c %y $db); done',
         40,
     )
     daemon.kill()
