@@ -70,7 +70,8 @@ def test_a_million_events_are_accounted_for(shared_node, context):
         assert reader["records"] + reader["lost"] == MILLION, reader
         assert reader["occurrences"] == reader["records"], reader
         assert reader["gap"] == reader["backwards"] == 0, reader
-        assert reader["last_seq"] == reader["head_seq"] == before + MILLION, reader
+        # The bus may have had something to say as well, of an earlier incident.
+        assert before + MILLION <= reader["last_seq"] <= reader["head_seq"], reader
     assert totals[1]["lost"] > MILLION // 2, totals
     assert totals[0]["lost"] < totals[1]["lost"], totals
     # The bus counts what its readers missed.
