@@ -308,8 +308,8 @@ record! {
         steps_seen: u64,
         /// Times that it reached [`State::Stalled`].
         stalls: u32,
-        /// 0.
-        pad: u32,
+        /// As in its page: the last request that it answered.
+        checkpoint_ack: u32,
     }
 }
 

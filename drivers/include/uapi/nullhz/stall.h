@@ -121,7 +121,7 @@ struct nullhz_stall_rank {
 	__u64 grace_ns;		/* left, 0: none */
 	__u64 steps_seen;	/* changes of .step that were seen */
 	__u32 stalls;		/* times that it reached STALLED */
-	__u32 pad;
+	__u32 checkpoint_ack;	/* as in its page: the last request that it answered */
 };
 
 #define NULLHZ_STALL_IOC_MAGIC		0xF2
