@@ -136,8 +136,8 @@ impl Bus {
         self.hub.with(f)
     }
 
-    /// Puts a fault on the ring. Any context but NMI.
-    fn report(&self, source: u16, report: &Report<'_>) -> Result {
+    /// Puts a fault on the ring, and tells its incident, 0: none. Any context but NMI.
+    fn report(&self, source: u16, report: &Report<'_>) -> Result<u64> {
         let now = ffi::now();
         let mut event = report.event(source, self.boot_id, now).ok_or(EINVAL)?;
         let (outcome, opened) = self.hub.with(|hub| {
@@ -155,7 +155,7 @@ impl Bus {
         if outcome.wake {
             self.wake();
         }
-        Ok(())
+        Ok(event.incident)
     }
 
     /// Keeps a fault for the next boot. Any context.
@@ -393,9 +393,14 @@ impl Source {
         Ok(Self { bus, id })
     }
 
-    /// `nullhz_fault_report()`.
-    pub(crate) fn report(&self, report: &Report<'_>) -> Result {
+    /// `nullhz_fault_report_incident()`.
+    pub(crate) fn report(&self, report: &Report<'_>) -> Result<u64> {
         self.bus.report(self.id, report)
+    }
+
+    /// `nullhz_fault_incident_get()`.
+    pub(crate) fn incident(&self, id: u64) -> Option<Incident> {
+        self.bus.with_hub(|hub| hub.incidents().get(id).copied())
     }
 
     /// `nullhz_fault_persist()`.

@@ -28,4 +28,6 @@ static_assert(offsetof(struct nullhz_fault_report, payload) == 40);
 EXPORT_SYMBOL_GPL(nullhz_fault_source_register);
 EXPORT_SYMBOL_GPL(nullhz_fault_source_unregister);
 EXPORT_SYMBOL_GPL(nullhz_fault_report);
+EXPORT_SYMBOL_GPL(nullhz_fault_report_incident);
+EXPORT_SYMBOL_GPL(nullhz_fault_incident_get);
 EXPORT_SYMBOL_GPL(nullhz_fault_persist);

@@ -225,7 +225,60 @@ unsafe fn with_report(
 #[no_mangle]
 unsafe extern "C" fn nullhz_fault_report(source: *mut Source, report: *const RawReport) -> c_int {
     // SAFETY: The same is demanded of our caller.
-    unsafe { with_report(source, report, Source::report) }
+    unsafe {
+        with_report(source, report, |source, report| {
+            source.report(report).map(drop)
+        })
+    }
+}
+
+/// See `drivers/include/nullhz/fault.h`.
+///
+/// # Safety
+///
+/// As [`with_report()`]; `incident` is null or valid for writes.
+#[no_mangle]
+unsafe extern "C" fn nullhz_fault_report_incident(
+    source: *mut Source,
+    report: *const RawReport,
+    incident: *mut u64,
+) -> c_int {
+    let report_it = |source: &Source, report: &Report<'_>| {
+        if incident.is_null() {
+            return Err(EINVAL);
+        }
+        let id = source.report(report)?;
+        // SAFETY: Not null, so valid for writes, as demanded of our caller.
+        unsafe { incident.write(id) };
+        Ok(())
+    };
+    // SAFETY: The same is demanded of our caller.
+    unsafe { with_report(source, report, report_it) }
+}
+
+/// See `drivers/include/nullhz/fault.h`.
+///
+/// # Safety
+///
+/// `source` is null, an error pointer or a registered source; `incident` is null or valid for
+/// writes.
+#[no_mangle]
+unsafe extern "C" fn nullhz_fault_incident_get(
+    source: *mut Source,
+    id: u64,
+    incident: *mut Incident,
+) -> c_int {
+    from_result(|| {
+        let source = as_source(source).ok_or(EINVAL)?;
+        if incident.is_null() {
+            return Err(EINVAL);
+        }
+        let found = source.incident(id).ok_or(ENOENT)?;
+        // SAFETY: Not null, so valid for writes, as demanded of our caller; `Incident` has the
+        // layout of `struct nullhz_fault_incident`.
+        unsafe { incident.write(found) };
+        Ok(0)
+    })
 }
 
 /// See `drivers/include/nullhz/fault.h`.

@@ -78,6 +78,30 @@ int nullhz_fault_report(struct nullhz_fault_source *source,
 			const struct nullhz_fault_report *report);
 
 /**
+ * nullhz_fault_report_incident() - put one fault on the bus, and learn its incident
+ * @source: the reporting source
+ * @report: the fault; copied
+ * @incident: set to the incident that the event opened or joined, 0: none
+ *
+ * As nullhz_fault_report() otherwise.
+ */
+int nullhz_fault_report_incident(struct nullhz_fault_source *source,
+				 const struct nullhz_fault_report *report, u64 *incident);
+
+/**
+ * nullhz_fault_incident_get() - look at an incident
+ * @source: any registered source
+ * @id: the incident
+ * @incident: filled in
+ *
+ * Context: as nullhz_fault_report().
+ * Return: 0; -EINVAL for a bad argument; -ENOENT for an incident that was never
+ * opened, or is older than the incident table.
+ */
+int nullhz_fault_incident_get(struct nullhz_fault_source *source, u64 id,
+			      struct nullhz_fault_incident *incident);
+
+/**
  * nullhz_fault_persist() - record the last words of a dying node
  * @source: the reporting source
  * @report: the fault; its level is taken as NULLHZ_FAULT_FATAL

@@ -61,6 +61,16 @@ extern "C" {
     fn nullhz_fault_source_register(id: u32, name: *const c_char) -> *mut RawSource;
     fn nullhz_fault_source_unregister(source: *mut RawSource);
     fn nullhz_fault_report(source: *mut RawSource, report: *const RawReport) -> c_int;
+    fn nullhz_fault_report_incident(
+        source: *mut RawSource,
+        report: *const RawReport,
+        incident: *mut u64,
+    ) -> c_int;
+    fn nullhz_fault_incident_get(
+        source: *mut RawSource,
+        id: u64,
+        incident: *mut abi::Incident,
+    ) -> c_int;
     fn nullhz_fault_persist(source: *mut RawSource, report: *const RawReport) -> c_int;
 }
 
@@ -159,6 +169,27 @@ impl Source {
         // SAFETY: The source is registered by the type's invariant; `raw` and what its payload
         // points to outlive the call, which copies them.
         to_result(unsafe { nullhz_fault_report(self.raw.as_ptr(), &raw) })
+    }
+
+    /// As [`Source::report`], and tells the incident that the event opened or joined, 0: none.
+    pub fn report_incident(&self, report: &Report<'_>) -> Result<u64> {
+        let raw = report.to_raw()?;
+        let mut incident = 0;
+        // SAFETY: As in `report()`; `incident` is valid for writes during the call.
+        to_result(unsafe {
+            nullhz_fault_report_incident(self.raw.as_ptr(), &raw, &mut incident)
+        })?;
+        Ok(incident)
+    }
+
+    /// Looks at an incident of any source. Contexts as [`Source::report`]; [`ENOENT`] for one that
+    /// was never opened, or is older than the bus remembers.
+    pub fn incident(&self, id: u64) -> Result<abi::Incident> {
+        let mut incident = abi::Incident::ZERO;
+        // SAFETY: The source is registered by the type's invariant; `abi::Incident` has the layout
+        // of `struct nullhz_fault_incident`, and is valid for writes during the call.
+        to_result(unsafe { nullhz_fault_incident_get(self.raw.as_ptr(), id, &mut incident) })?;
+        Ok(incident)
     }
 
     /// Records the last words of a dying node for the next boot; the level is taken as
