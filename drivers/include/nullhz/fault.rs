@@ -176,9 +176,7 @@ impl Source {
         let raw = report.to_raw()?;
         let mut incident = 0;
         // SAFETY: As in `report()`; `incident` is valid for writes during the call.
-        to_result(unsafe {
-            nullhz_fault_report_incident(self.raw.as_ptr(), &raw, &mut incident)
-        })?;
+        to_result(unsafe { nullhz_fault_report_incident(self.raw.as_ptr(), &raw, &mut incident) })?;
         Ok(incident)
     }
 
