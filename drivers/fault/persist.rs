@@ -11,6 +11,10 @@ use super::abi::{
     PAYLOAD_SIZE,
 };
 
+#[path = "../include/nullhz/crc32.rs"]
+mod crc32;
+use crc32::crc32;
+
 const MAGIC: u64 = u64::from_le_bytes(*b"nullhzFL");
 const VERSION: u32 = 1;
 
@@ -117,14 +121,4 @@ fn sensible(event: &Event) -> bool {
 
 fn checksum(stored: &[u8; STORED_SIZE]) -> u32 {
     crc32(stored.get(PREFIX..).unwrap_or_default())
-}
-
-/// Bit by bit: it runs once in a node's life, and a table would be one more thing to be damaged.
-fn crc32(bytes: &[u8]) -> u32 {
-    let crc = bytes.iter().fold(u32::MAX, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
-            (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg())
-        })
-    });
-    !crc
 }
