@@ -31,7 +31,7 @@ LEVELS = ("WATCH", "DEGRADING", "IMMINENT", "FATAL")
 
 F_BOOT, F_PREVIOUS_BOOT, F_OPENED, F_SUMMARY, F_INJECTED, F_REPLAYED = (1 << bit for bit in range(6))
 
-SRC_BUS, SRC_MCE = 0, 1
+SRC_BUS, SRC_MCE, SRC_STALL = range(3)
 SRC_PRIVATE = 32
 
 BUS_ACKED, BUS_EXPIRED, BUS_STORM, BUS_LAST_WORDS = range(1, 5)
@@ -47,6 +47,27 @@ BUS_ACKED, BUS_EXPIRED, BUS_STORM, BUS_LAST_WORDS = range(1, 5)
 ) = range(7)
 
 R_GRADE, R_PAGE, R_DIMM, R_BANK, R_SOCKET, R_STORM = (1 << bit for bit in range(6))
+
+# <nullhz/stall.h>: kinds, culprits, evidence, why a reset is held, rungs, phases
+(
+    EV_SUSPECT,
+    EV_STALLED,
+    EV_NO_ACK,
+    EV_PREBITE,
+    EV_RECOVERED,
+    EV_REGISTERED,
+    EV_LEFT,
+    EV_CRASHED,
+    EV_HELD,
+    EV_RESET,
+    EV_BAD_PAGE,
+    EV_LATE_SAMPLER,
+) = range(1, 13)
+C_UNKNOWN, C_SPINNING, C_SLEEPING, C_DISK, C_STOPPED, C_FROZEN, C_EXITED = range(7)
+E_PHASE, E_DISK, E_HOUSEKEEPING, E_AGENT = (1 << bit for bit in range(4))
+H_NOT, H_DISARMED, H_BUDGET, H_NO_EVIDENCE = range(4)
+OK, SUSPECT, STALLED, NO_ACK, PREBITE = range(5)
+INIT, STEP, COMM_WAIT, CHECKPOINT, EVAL = range(5)
 
 SEEK_OLDEST, SEEK_NEWEST, SEEK_SEQ = range(3)
 
@@ -104,6 +125,28 @@ class Mce(Record):
     ]
 
 
+class Stall(Record):
+    """Payload of SRC_STALL."""
+
+    _fields_ = [
+        *((name, u64) for name in "step progress age_ns deadline_ns incident".split()),
+        *((name, u32) for name in "rank phase state culprit evidence held".split()),
+        ("pid", s32),
+        ("tid", s32),
+        *((name, u32) for name in "ranks stalled resets timeout_ms".split()),
+        # As an array of numbers: one of characters would end at the first NUL.
+        ("name", u8 * 32),
+        ("comm", u8 * 16),
+    ]
+
+    def as_dict(self):
+        texts = {name: bytes(getattr(self, name)).split(b"\0")[0] for name in ("name", "comm")}
+        return {**super().as_dict(), **{name: text.decode("ascii", "replace") for name, text in texts.items()}}
+
+
+PAYLOADS = {SRC_BUS: ("bus", Bus), SRC_MCE: ("mce", Mce), SRC_STALL: ("stall", Stall)}
+
+
 def boot_id(record):
     """As everybody writes it, so that those of records and of IOC_INFO compare."""
     return str(uuid.UUID(bytes=bytes(record.boot_id)))
@@ -137,9 +180,8 @@ class Event(Record):
         fields = super().as_dict()
         fields["boot_id"] = boot_id(self)
         fields["payload"] = bytes(self.payload)[: self.payload_len].hex()
-        payload = {SRC_BUS: Bus, SRC_MCE: Mce}.get(self.source)
+        name, payload = PAYLOADS.get(self.source, (None, None))
         if payload and self.payload_len >= ctypes.sizeof(payload):
-            name = "bus" if payload is Bus else "mce"
             fields[name] = payload.from_buffer_copy(bytes(self.payload)).as_dict()
         return fields
 
@@ -204,7 +246,7 @@ IOC_ACK = command(1, 3, Ack)
 IOC_INCIDENT = command(3, 4, Incident)
 
 assert ctypes.sizeof(Event) == EVENT_SIZE
-assert ctypes.sizeof(Mce) == 144 and ctypes.sizeof(Bus) == 40
+assert ctypes.sizeof(Mce) == 144 and ctypes.sizeof(Bus) == 40 and ctypes.sizeof(Stall) == 136
 assert ctypes.sizeof(Info) == 64 and ctypes.sizeof(Incident) == 72
 
 

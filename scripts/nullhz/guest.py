@@ -83,7 +83,7 @@ class Reader:
     """Reads the fault bus of a node from now on, or from the oldest record.
 
     Every record is a dictionary with the fields of struct nullhz_fault_event,
-    "mce" or "bus" for its payload, "awake_ns" (the node's monotonic clock when
+    "mce", "stall" or "bus" for its payload, "awake_ns" (the node's monotonic clock when
     the reader was awake) and "host_s" (the host's when the record was here).
     """
 
@@ -155,13 +155,18 @@ class Reader:
 
 def matches(event, fields):
     """Whether a record has all these values; a name may be that of a payload's field."""
-    payload = event.get("mce") or event.get("bus") or {}
+    payload = payload_of(event)
     return all(event.get(name, payload.get(name)) == value for name, value in fields.items())
+
+
+def payload_of(event):
+    """The decoded payload of a record; empty for a source that is not known here."""
+    return next((event[name] for name, _ in bus.PAYLOADS.values() if name in event), {})
 
 
 def describe(event):
     """A record in one line, for messages."""
-    payload = event.get("mce") or event.get("bus") or {}
+    payload = payload_of(event)
     detail = f"status {payload['status']:#x} addr {payload['addr']:#x}" if "status" in payload else payload
     return (
         f"seq {event['seq']} {bus.LEVELS[event['level']]} source {event['source']} kind {event['kind']} "
