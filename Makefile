@@ -87,7 +87,7 @@ packages:
 
 .PHONY: clean prune-cache help
 clean:
-	@rm -rf $(addprefix $(NULLHZ_BUILD)/,cargo check image install kernel log modules) rust-project.json
+	@rm -rf $(addprefix $(NULLHZ_BUILD)/,c cargo check image install kernel log modules) rust-project.json
 
 prune-cache:
 	@scripts/kernel/prune
