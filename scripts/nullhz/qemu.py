@@ -13,8 +13,16 @@ from .errors import SetupError
 
 PROGRAM = "qemu-system-x86_64"
 PORT_NAME = "nullhz.shell"
-# Of the fault breadcrumb: kept by the kernel at one address over a warm reset.
-RESERVED = "nullhz"
+# Memory that keeps its contents and its address over a warm reset: last words
+# of the fault bus, the stall watchdog's ledger of resets.
+RESERVED = {"nullhz": "1M", "nullhz-stall": "64K"}
+
+# What makes the machine have which watchdog; each resets it.
+WATCHDOGS = {
+    "i6300esb": ["-device", "i6300esb"],
+    # Every q35 has one; its strap lets it report only, unless told otherwise.
+    "itco": ["-global", "ICH9-LPC.noreboot=false"],
+}
 
 # A Xeon whose machine checks are survivable: QEMU's own models are AMD's, or
 # lack the software error recovery (MCG_SER_P) that comes with "max" here.
@@ -75,7 +83,9 @@ class Config:
     """Keeps the volume in this file, made when missing; default: a temporary one."""
     huge_pages: int = 16
     reserved: bool = True
-    """Memory that the boot line sets aside for last words."""
+    """Memory that the boot line sets aside for what outlives a reset."""
+    watchdog: str | None = "i6300esb"
+    """Hardware watchdog: a key of WATCHDOGS, or None."""
     append: str = ""
     """Added to the boot line; a later parameter wins over an earlier one."""
     devices: list[str] = field(default_factory=list)
@@ -88,6 +98,8 @@ class Config:
     def __post_init__(self):
         if self.flavour not in FLAVOURS:
             raise SetupError(f"flavour {self.flavour!r}: one of {', '.join(FLAVOURS)} is needed")
+        if self.watchdog is not None and self.watchdog not in WATCHDOGS:
+            raise SetupError(f"watchdog {self.watchdog!r}: one of {', '.join(WATCHDOGS)} or None is needed")
         if not 1 <= self.housekeeping <= self.cpus:
             raise SetupError(f"{self.housekeeping} housekeeping CPUs of {self.cpus}: impossible")
         build = build_dir()
@@ -106,7 +118,7 @@ class Config:
             "intel_idle.max_cstate=1 processor.max_cstate=1",
         ]
         if self.reserved:
-            line.append(f"reserve_mem=1M:4096:{RESERVED}")
+            line += [f"reserve_mem={size}:4096:{name}" for name, size in RESERVED.items()]
         if self.housekeeping < self.cpus:
             training = f"{self.housekeeping}-{self.cpus - 1}"
             line.append(f"isolcpus=domain,managed_irq,{training} nohz_full={training}")
@@ -147,6 +159,7 @@ class Config:
         args += ["-device", "virtio-serial-pci,addr=4"]
         args += ["-device", f"virtserialport,chardev=shell,name={PORT_NAME}"]
         args += ["-device", "virtio-rng-pci,addr=5"]
+        args += [*WATCHDOGS.get(self.watchdog, []), "-action", "watchdog=reset"]
         if self.erst:
             size = 64 << 10
             args += ["-object", f"memory-backend-file,id=erst,mem-path={self.erst},size={size},share=on"]
