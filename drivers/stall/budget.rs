@@ -65,6 +65,8 @@ pub enum Mark {
     Shut = 2,
     /// The kernel panicked.
     Panic = 3,
+    /// The module was unloaded: what the watchdog says of this boot has been counted.
+    Unloaded = 4,
 }
 
 impl Mark {
@@ -74,6 +76,7 @@ impl Mark {
             1 => Some(Mark::Armed),
             2 => Some(Mark::Shut),
             3 => Some(Mark::Panic),
+            4 => Some(Mark::Unloaded),
             _ => None,
         }
     }
@@ -82,7 +85,8 @@ impl Mark {
 /// How the boot before ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// Cleanly, or not armed; or nothing is known and the watchdog says nothing either.
+    /// Cleanly, or not armed; or nothing is known and the watchdog says nothing either; or it has
+    /// not ended, and this is the module again.
     Clean,
     /// With a panic.
     Panic,
@@ -161,6 +165,7 @@ impl Ledger {
     /// [`None`]: it cannot tell. To be written.
     pub fn boot(&mut self, now: u64, watchdog: Option<bool>) -> Ending {
         let ending = match (self.mark, watchdog) {
+            (Mark::Unloaded, _) => Ending::Clean,
             (Mark::Shut, _) => Ending::Bitten,
             (_, Some(true)) | (Mark::Armed, None) => Ending::Reset,
             (Mark::Armed, Some(false)) => Ending::Unclean,

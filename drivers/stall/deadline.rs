@@ -22,7 +22,7 @@
 //! is the proven one: stalls are found after 1.5 typical intervals, and every first slow step is
 //! such an alarm.
 //!
-//! A change of the intervals' length is followed at once: the shortest of the last
+//! A change of the intervals' length is followed after four of them: the median of the last
 //! [`RECENT`] counts like the percentile.
 //!
 //! Until [`KNOWN`] intervals of a phase were seen, and always in `INIT`, both times are the
@@ -35,7 +35,7 @@ use super::quantile::{Longest, Quantiles};
 /// Intervals of a phase that must be seen before its deadline is learned.
 pub const KNOWN: u32 = 16;
 /// How many of the last intervals tell of a new normal.
-pub const RECENT: usize = 4;
+pub const RECENT: usize = 8;
 /// No deadline is shorter, ns: the sampler sees the difference of a few periods only.
 pub const SHORTEST_NS: u64 = 50_000_000;
 
@@ -48,8 +48,11 @@ pub struct Rules {
     pub generation: u32,
     /// No learned deadline of `STEP` is shorter, ms, 50..3600000, unless the rank says otherwise.
     pub floor_ms: u32,
-    /// No learned deadline of `COMM_WAIT`, `CHECKPOINT`, `EVAL` is shorter, ms, 50..3600000.
+    /// No learned deadline of `CHECKPOINT` and `EVAL` is shorter, ms, 50..3600000.
     pub pause_floor_ms: u32,
+    /// No learned deadline of `COMM_WAIT` is shorter, ms, 50..3600000: a peer may write a
+    /// checkpoint meanwhile.
+    pub wait_floor_ms: u32,
     /// The deadline where nothing is known, and the longest that is granted to the unexpected, ms,
     /// 1000..86400000.
     pub default_ms: u32,
@@ -71,6 +74,7 @@ impl Rules {
         generation: 0,
         floor_ms: 1_000,
         pause_floor_ms: 30_000,
+        wait_floor_ms: 120_000,
         default_ms: 600_000,
         slack: 12,
         warmup: 20,
@@ -112,6 +116,7 @@ impl Wishes {
         match (phase, self.floor_ms) {
             (Phase::Step, 0) => ns(rules.floor_ms),
             (Phase::Step, ms) => ns(ms),
+            (Phase::CommWait, ms) => ns(rules.wait_floor_ms.max(ms)),
             (_, ms) => ns(rules.pause_floor_ms.max(ms)),
         }
     }
@@ -142,7 +147,8 @@ impl Deadline {
     }
 }
 
-/// What is known of one phase of one rank: less than 800 bytes.
+/// What is known of one phase of one rank.
+#[derive(Clone)]
 struct Learner {
     quantiles: Quantiles,
     longest: Longest,
@@ -170,7 +176,9 @@ impl Learner {
 
     /// What an interval takes, give or take.
     fn typical(&self) -> u64 {
-        let recent = self.recent.iter().fold(u64::MAX, |least, ns| least.min(*ns));
+        let mut recent = self.recent;
+        recent.sort_unstable();
+        let recent = recent.get(RECENT / 2).copied().unwrap_or(0);
         self.quantiles.typical().max(recent)
     }
 
@@ -195,6 +203,7 @@ impl Learner {
 const LEARNED: usize = PHASES - 1;
 
 /// What is known of one rank.
+#[derive(Clone)]
 pub struct Knowledge {
     phases: [Learner; LEARNED],
 }

@@ -74,6 +74,7 @@ impl Cursor {
 ///
 /// A histogram with bins of equal ratio and two cursors in it; when it is full, every count is
 /// halved, so that it follows a drift. Amortised cost of a value: a few steps of a cursor.
+#[derive(Clone)]
 pub struct Quantiles {
     counts: [u16; BINS],
     total: u32,
@@ -104,8 +105,7 @@ impl Quantiles {
         }
         self.typical
             .seek(&self.counts, self.total - self.total / 10);
-        self.rare
-            .seek(&self.counts, self.total - self.total / 1000);
+        self.rare.seek(&self.counts, self.total - self.total / 1000);
     }
 
     fn halve(&mut self) {

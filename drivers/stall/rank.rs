@@ -66,6 +66,7 @@ enum BadPage {
 }
 
 /// A rank.
+#[derive(Clone)]
 pub struct Rank {
     step: u64,
     progress: u64,
