@@ -218,11 +218,33 @@ impl Knowledge {
         (phase as usize).checked_sub(Phase::Step as usize)
     }
 
+    fn learner(&mut self, phase: Phase) -> Option<&mut Learner> {
+        Self::place(phase).and_then(|place| self.phases.get_mut(place))
+    }
+
     /// Learns that an interval of `phase`, which ended at `now`, took `ns`.
     pub fn learn(&mut self, phase: Phase, now: u64, ns: u64) {
-        let learner = Self::place(phase).and_then(|place| self.phases.get_mut(place));
-        if let Some(learner) = learner {
+        if let Some(learner) = self.learner(phase) {
             learner.add(now, ns);
+        }
+    }
+
+    /// Learns that an interval of `phase`, which ended at `now`, took `ns` and was taken for a
+    /// stall under `deadline`. It may have been slow, or a stall that somebody ended: it counts
+    /// for twice the deadline at most, and for no more than the default.
+    pub fn learn_stall(
+        &mut self,
+        phase: Phase,
+        now: u64,
+        ns: u64,
+        deadline: &Deadline,
+        rules: &Rules,
+    ) {
+        if let Some(learner) = self.learner(phase) {
+            let most = deadline.stall_ns.saturating_mul(2);
+            learner
+                .longest
+                .add(now, ns.min(most).min(rules.default_ns()));
         }
     }
 

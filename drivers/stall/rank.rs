@@ -184,17 +184,13 @@ impl Rank {
             return;
         }
         let end = look.now.saturating_sub(look.half_ns);
-        let mut interval = end.saturating_sub(self.since);
-        if self.state >= State::Stalled {
-            if self.proof_since.is_some() {
-                return;
-            }
-            // It may have been a slow interval, or a stall that somebody ended: it counts, but
-            // what it counts for is bounded.
-            let most = self.deadline.stall_ns.saturating_mul(2);
-            interval = interval.min(most).min(rules.default_ns());
+        let interval = end.saturating_sub(self.since);
+        if self.state < State::Stalled {
+            self.knowledge.learn(phase, look.now, interval);
+        } else if self.proof_since.is_none() {
+            self.knowledge
+                .learn_stall(phase, look.now, interval, &self.deadline, rules);
         }
-        self.knowledge.learn(phase, look.now, interval);
     }
 
     /// Back to OK.
