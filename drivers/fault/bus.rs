@@ -191,6 +191,16 @@ impl Bus {
         result
     }
 
+    /// Takes back what `source` has kept for the next boot so far. Process context.
+    fn withdraw(&self, source: u16) -> Result {
+        let last = self.last.number.load(Relaxed);
+        self.stores.remove(&|words: &LastWords| {
+            words.event.source == source
+                && words.event.boot_id == self.boot_id
+                && words.number <= last
+        })
+    }
+
     /// Acknowledges an incident on behalf of process `acker`.
     pub(crate) fn ack(&self, ack: &Ack, acker: u32) -> Result {
         let now = ffi::now();
@@ -406,6 +416,11 @@ impl Source {
     /// `nullhz_fault_persist()`.
     pub(crate) fn persist(&self, report: &Report<'_>) -> Result {
         self.bus.persist(self.id, report)
+    }
+
+    /// `nullhz_fault_withdraw()`.
+    pub(crate) fn withdraw(&self) -> Result {
+        self.bus.withdraw(self.id)
     }
 }
 

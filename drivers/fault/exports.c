@@ -31,3 +31,4 @@ EXPORT_SYMBOL_GPL(nullhz_fault_report);
 EXPORT_SYMBOL_GPL(nullhz_fault_report_incident);
 EXPORT_SYMBOL_GPL(nullhz_fault_incident_get);
 EXPORT_SYMBOL_GPL(nullhz_fault_persist);
+EXPORT_SYMBOL_GPL(nullhz_fault_withdraw);

@@ -291,3 +291,16 @@ unsafe extern "C" fn nullhz_fault_persist(source: *mut Source, report: *const Ra
     // SAFETY: The same is demanded of our caller.
     unsafe { with_report(source, report, Source::persist) }
 }
+
+/// See `drivers/include/nullhz/fault.h`.
+///
+/// # Safety
+///
+/// `source` is null, an error pointer or a registered source.
+#[no_mangle]
+unsafe extern "C" fn nullhz_fault_withdraw(source: *mut Source) -> c_int {
+    from_result(|| {
+        as_source(source).ok_or(EINVAL)?.withdraw()?;
+        Ok(0)
+    })
+}

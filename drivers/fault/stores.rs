@@ -20,6 +20,14 @@ trait Store {
 
     /// Hands out all that may be records of ours, and removes what is. Process context.
     fn take(&self, each: &mut dyn FnMut(&[u8]) -> Result) -> Result;
+
+    /// Removes the records that `f` says yes to. Process context.
+    fn remove(&self, f: &dyn Fn(&LastWords) -> bool) -> Result;
+}
+
+/// Whether `bytes` are a record that `f` says yes to.
+fn matches(bytes: &[u8], f: &dyn Fn(&LastWords) -> bool) -> bool {
+    matches!(LastWords::decode(bytes), Ok(Some(words)) if f(&words))
 }
 
 /// The memory that `reserve_mem=<size>:<align>:nullhz` on the boot line sets aside.
@@ -52,6 +60,22 @@ impl Ram {
     fn slots(&self) -> impl Iterator<Item = &[Atomic<u64>]> {
         self.area.words().chunks_exact(WORDS).take(RAM_RECORDS)
     }
+
+    fn read(words: &[Atomic<u64>]) -> [u8; STORED_SIZE] {
+        let mut record = [0; STORED_SIZE];
+        let (bytes, _) = record.as_chunks_mut();
+        for (bytes, word) in bytes.iter_mut().zip(words) {
+            *bytes = word.load(Relaxed).to_ne_bytes();
+        }
+        record
+    }
+
+    fn erase(&self, slot: usize, words: &[Atomic<u64>]) {
+        for word in words {
+            word.store(0, Relaxed);
+        }
+        self.area.write_back(slot.wrapping_mul(WORDS), WORDS);
+    }
 }
 
 impl Store for Ram {
@@ -72,17 +96,21 @@ impl Store for Ram {
 
     fn take(&self, each: &mut dyn FnMut(&[u8]) -> Result) -> Result {
         for (slot, words) in self.slots().enumerate() {
-            let mut record = [0; STORED_SIZE];
-            let (bytes, _) = record.as_chunks_mut();
-            for (bytes, word) in bytes.iter_mut().zip(words) {
-                *bytes = word.load(Relaxed).to_ne_bytes();
-            }
-            each(&record)?;
+            each(&Self::read(words))?;
             // What was not ours is of no use to anybody either.
-            for word in words {
-                word.store(0, Relaxed);
+            self.erase(slot, words);
+        }
+        Ok(())
+    }
+
+    fn remove(&self, f: &dyn Fn(&LastWords) -> bool) -> Result {
+        for (slot, words) in self.slots().enumerate() {
+            if matches(&Self::read(words), f) {
+                self.erase(slot, words);
+                // The last slot to be used can be used again.
+                let next = slot.wrapping_add(1);
+                let _ = self.used.cmpxchg(next, slot, Relaxed);
             }
-            self.area.write_back(slot.wrapping_mul(WORDS), WORDS);
         }
         Ok(())
     }
@@ -113,6 +141,18 @@ impl Store for Erst {
             };
             each(record.section(&SECTION).unwrap_or_default())?;
             id.clear()?;
+        }
+        Ok(())
+    }
+
+    fn remove(&self, f: &dyn Fn(&LastWords) -> bool) -> Result {
+        for id in erst::RecordIds::new()? {
+            let id = id?;
+            let record = erst::Record::<STORED_SIZE>::read(id, &CREATOR)?;
+            let section = record.as_ref().and_then(|record| record.section(&SECTION));
+            if matches(section.unwrap_or_default(), f) {
+                id.clear()?;
+            }
         }
         Ok(())
     }
@@ -158,6 +198,12 @@ impl Stores {
             }
         }
         result
+    }
+
+    /// Removes the records that `f` says yes to from all of them; the last error. Process context.
+    pub(crate) fn remove(&self, f: &dyn Fn(&LastWords) -> bool) -> Result {
+        self.iter()
+            .fold(Ok(()), |result, store| store.remove(f).and(result))
     }
 
     /// Takes what a previous boot has left, each record once however many stores have it.

@@ -117,4 +117,16 @@ int nullhz_fault_incident_get(struct nullhz_fault_source *source, u64 id,
 int nullhz_fault_persist(struct nullhz_fault_source *source,
 			 const struct nullhz_fault_report *report);
 
+/**
+ * nullhz_fault_withdraw() - the node lives after all
+ * @source: the reporting source
+ *
+ * Removes from the stores what @source has kept with nullhz_fault_persist()
+ * since the bus was loaded.
+ *
+ * Context: process, may sleep; firmware takes its time.
+ * Return: 0; -EINVAL for a bad source; the last error of a store.
+ */
+int nullhz_fault_withdraw(struct nullhz_fault_source *source);
+
 #endif /* _NULLHZ_FAULT_H */

@@ -72,6 +72,7 @@ extern "C" {
         incident: *mut abi::Incident,
     ) -> c_int;
     fn nullhz_fault_persist(source: *mut RawSource, report: *const RawReport) -> c_int;
+    fn nullhz_fault_withdraw(source: *mut RawSource) -> c_int;
 }
 
 /// What a source says about one fault.
@@ -200,6 +201,14 @@ impl Source {
         let raw = report.to_raw()?;
         // SAFETY: As in `report()`.
         to_result(unsafe { nullhz_fault_persist(self.raw.as_ptr(), &raw) })
+    }
+
+    /// Takes back what was recorded with [`Source::persist`]: the node lives after all.
+    ///
+    /// Process context, may sleep; firmware takes its time. Errors: the last one of a store.
+    pub fn withdraw(&self) -> Result {
+        // SAFETY: The source is registered by the type's invariant.
+        to_result(unsafe { nullhz_fault_withdraw(self.raw.as_ptr()) })
     }
 }
 
