@@ -31,6 +31,7 @@ static void check_at(int line, int ok, const char *what)
 	fprintf(stderr, "line %d: %s\n", line, what);
 	exit(1);
 }
+
 #define check(expression) check_at(__LINE__, expression, #expression)
 
 static int answer(int error)
@@ -88,6 +89,7 @@ void *__wrap_mmap(void *at, size_t size, int prot, int flags, int fd, off_t offs
 	errno = device.mmap_error;
 	return MAP_FAILED;
 }
+
 #ifdef __cplusplus
 }
 #endif
