@@ -1,0 +1,485 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What all parts of the module share, and the sampler's pass over the ranks with its effects.
+
+use crate::abi::{event, evidence, Culprit, Held, Phase, Stall, State};
+use crate::deadline::Rules;
+use crate::fault::{
+    abi::{flag, state},
+    Level, Report, Source,
+};
+use crate::ffi;
+use crate::ladder::{self, Verdict};
+use crate::member::{class, Member};
+use crate::rank::{Change, Rank, Sight};
+use crate::table::{Entry, Table};
+use crate::tunables::{Counters, Policy, Tunables};
+use crate::watchdog::Watchdog;
+use crate::{budget::Ending, clock::Look, watch::Watch};
+use kernel::{
+    cpu::CpuId,
+    kthread::Waker,
+    prelude::*,
+    sync::{
+        atomic::{AtomicFlag, Relaxed},
+        new_mutex, Arc, Mutex, SetOnce,
+    },
+};
+
+/// While a bite is due, the rank's threads are looked at so often, ns.
+const SURVEY_NS: u64 = 1_000_000_000;
+
+/// What all parts of the module share.
+#[pin_data]
+pub(crate) struct Monitor {
+    #[pin]
+    pub(crate) table: Mutex<Table>,
+    pub(crate) max_ranks: u32,
+    pub(crate) tunables: Tunables,
+    pub(crate) counters: Counters,
+    pub(crate) watch: Watch,
+    #[pin]
+    pub(crate) watchdog: Watchdog,
+    source: Source,
+    /// The reason for a reset was kept for the next boot, and then there was none.
+    kept_in_vain: AtomicFlag,
+    pub(crate) witness: SetOnce<Waker>,
+    pub(crate) keeper: SetOnce<Waker>,
+}
+
+/// Wakes a thread, if there is one yet.
+pub(crate) fn wake(thread: &SetOnce<Waker>) {
+    if let Some(waker) = thread.as_ref() {
+        waker.wake();
+    }
+}
+
+/// What happened during a pass and concerns the whole node.
+struct Pass {
+    look: Look,
+    rules: Rules,
+    ranks: u32,
+    stalled: u32,
+    /// Evidence that is not the rank's own.
+    found: u32,
+    /// Somebody has become STALLED.
+    ask: bool,
+    /// The witness has something to do.
+    witness: bool,
+}
+
+impl Monitor {
+    pub(crate) fn new(max_ranks: u32, tunables: Tunables) -> Result<impl PinInit<Self>> {
+        let source = Source::register(crate::fault::abi::source::STALL, c"stall")?;
+        let table = Table::new(max_ranks)?;
+        let watch = Watch::new()?;
+        let budget = tunables.budget.load(Relaxed);
+        Ok(pin_init!(Self {
+            table <- new_mutex!(table, "nullhz_stall_table"),
+            max_ranks,
+            tunables,
+            counters: Counters::new(),
+            watch,
+            watchdog <- Watchdog::new(budget),
+            source,
+            kept_in_vain: AtomicFlag::new(false),
+            witness: SetOnce::new(),
+            keeper: SetOnce::new(),
+        }))
+    }
+
+    /// Puts an event on the bus; the incident that it belongs to, 0: none.
+    fn report(&self, kind: u16, level: Level, flags: u8, cpu: Option<CpuId>, stall: &Stall) -> u64 {
+        let report = Report {
+            kind,
+            flags,
+            cpu: cpu.map(|cpu| cpu.as_u32()),
+            payload: &stall.to_bytes(),
+            ..Report::new(level)
+        };
+        let incident = self.source.report_incident(&report).unwrap_or_else(|_| {
+            self.counters.refused.add(1);
+            0
+        });
+        ffi::trace_event(stall, kind, level, cpu);
+        incident
+    }
+
+    /// The part of a payload that is the node's.
+    fn node(&self, ranks: u32, stalled: u32) -> Stall {
+        Stall {
+            ranks,
+            stalled,
+            resets: self.watchdog.resets(),
+            timeout_ms: self.watchdog.timeout_ms(),
+            ..Stall::ZERO
+        }
+    }
+
+    /// An event of a rank that comes or goes.
+    fn report_rank(&self, kind: u16, entry: &Entry, table: &Table) {
+        let (level, counter) = match kind {
+            event::REGISTERED => (Level::Watch, &self.counters.registered),
+            event::LEFT => (Level::Watch, &self.counters.left),
+            _ => (Level::Degrading, &self.counters.crashed),
+        };
+        counter.add(1);
+        let now = table.clock.at(ffi::monotonic_ns());
+        let node = self.node(table.len(), table.stalled);
+        self.report(kind, level, 0, None, &describe(entry, now, node));
+    }
+
+    /// An event of the node as a whole.
+    fn report_node(&self, kind: u16, level: Level, flags: u8, cpu: Option<CpuId>, stall: Stall) {
+        self.report(kind, level, flags, cpu, &stall);
+    }
+
+    /// Tells how the boot before ended, and whether this one starts disarmed because of such ends.
+    pub(crate) fn report_boot(&self) {
+        match self.watchdog.ending {
+            Ending::Clean => {}
+            Ending::Panic => pr_info!("the previous boot ended with a panic\n"),
+            Ending::Unclean => pr_info!("the previous boot lost power, or was reset by hand\n"),
+            Ending::Bitten => pr_warn!("the previous boot was reset because of a stall\n"),
+            Ending::Reset => self.report_reset(),
+        }
+        if self.watchdog.node().exhausted {
+            let resets = self.watchdog.resets();
+            pr_warn!("{resets} resets within a day: disarmed until an operator writes to rearm\n");
+            let stall = Stall {
+                held: Held::Budget as u32,
+                ..self.node(0, 0)
+            };
+            self.counters.held.add(1);
+            self.report_node(event::HELD, Level::Degrading, 0, None, stall);
+        }
+    }
+
+    fn report_reset(&self) {
+        pr_warn!("the previous boot was reset by the watchdog, without last words\n");
+        let stall = self.node(0, 0);
+        self.report_node(event::RESET, Level::Fatal, flag::BOOT, None, stall);
+    }
+
+    /// What may make the keeper wait.
+    pub(crate) fn keep(&self) {
+        if self.watchdog.was_reset() {
+            self.report_reset();
+        }
+        self.withdraw();
+        self.watchdog.tend(&self.tunables);
+    }
+
+    /// A housekeeping CPU has not run its sampler thread for `age_ns`.
+    pub(crate) fn report_silent(&self, cpu: CpuId, age_ns: u64) {
+        pr_warn!("CPU {} does not run its threads\n", cpu.as_u32());
+        let stall = Stall {
+            age_ns,
+            evidence: evidence::HOUSEKEEPING,
+            ..self.node(0, 0)
+        };
+        self.report_node(event::LATE_SAMPLER, Level::Degrading, 0, Some(cpu), stall);
+    }
+
+    /// Looks at all ranks, once, and does what follows from that. Returns whether pings are
+    /// permitted for another while.
+    pub(crate) fn pass(&self) -> bool {
+        let start = ffi::monotonic_ns();
+        let mut guard = self.table.lock();
+        let table = &mut *guard;
+        self.tunables.rules.refresh(&mut table.rules);
+        let mut pass = Pass {
+            look: table.clock.look(start),
+            rules: table.rules,
+            ranks: table.len(),
+            stalled: table.stalled,
+            found: self.watch.evidence(),
+            ask: false,
+            witness: false,
+        };
+        if let Some(late_ns) = pass.look.late_ns {
+            self.counters.late.add(1);
+            let stall = Stall {
+                age_ns: late_ns,
+                evidence: pass.found,
+                ..self.node(pass.ranks, pass.stalled)
+            };
+            self.report_node(event::LATE_SAMPLER, Level::Degrading, 0, None, stall);
+        }
+        let mut dead = false;
+        let mut biting = false;
+        for entry in table.entries.iter_mut() {
+            self.sample(entry, &mut pass, start);
+            dead |= entry.dead;
+            biting |= entry.rank.state() == State::Prebite;
+        }
+        table.stalled = pass.stalled;
+        if dead {
+            while let Some(index) = table.entries.iter().position(|entry| entry.dead) {
+                if let Some(entry) = table.remove(index) {
+                    self.report_rank(event::CRASHED, &entry, table);
+                }
+            }
+            let at_prebite = |entry: &Entry| entry.rank.state() == State::Prebite;
+            biting = table.entries.iter().any(at_prebite);
+        }
+        if pass.ask {
+            table.request_checkpoint();
+        }
+        if table.biting && !biting {
+            self.watchdog.reopen(&self.tunables);
+        }
+        table.biting = biting;
+        let (ranks, stalled) = (table.len(), table.stalled);
+        drop(guard);
+
+        if pass.witness {
+            wake(&self.witness);
+        }
+        let permitted = self.watchdog.extend(&self.tunables);
+        let pass_ns = ffi::monotonic_ns().saturating_sub(start);
+        self.counters.passes.add(1);
+        self.counters.pass_ns.add(pass_ns);
+        self.counters.pass_max_ns.raise(pass_ns);
+        ffi::trace_pass(pass_ns, ranks, stalled, permitted);
+        permitted
+    }
+
+    /// Looks at one rank.
+    #[inline]
+    fn sample(&self, entry: &mut Entry, pass: &mut Pass, start: u64) {
+        let Entry { member, rank, .. } = entry;
+        let (step, progress, phase) = member.heartbeat();
+        let thread = match rank.wants_thread() {
+            true => class(&member.task),
+            false => Culprit::Unknown,
+        };
+        let sight = Sight {
+            step,
+            progress,
+            phase,
+            thread,
+        };
+        let change = rank.sample(&pass.look, &sight, &pass.rules);
+        if rank.take_bad_page() {
+            self.counters.bad_page.add(1);
+            let stall = describe(entry, pass.look.now, self.node(pass.ranks, pass.stalled));
+            self.report(event::BAD_PAGE, Level::Watch, 0, None, &stall);
+        }
+        if let Some(change) = change {
+            self.change(entry, change, pass);
+        }
+        let Entry { member, rank, .. } = entry;
+        member.publish(rank.state() as u32, rank.deadline_ns(), start);
+        entry.dead = entry.member.is_gone();
+    }
+
+    /// What follows from a change of a rank.
+    #[cold]
+    fn change(&self, entry: &mut Entry, change: Change, pass: &mut Pass) {
+        match change {
+            Change::Recovered {
+                from,
+                phase,
+                age_ns,
+            } => self.recovered(entry, from, phase, age_ns, pass),
+            Change::Suspect => {
+                self.counters.suspect.add(1);
+                entry.survey = None;
+                let (stall, cpu) = self.look(entry, pass);
+                self.report(event::SUSPECT, Level::Watch, 0, Some(cpu), &stall);
+                if self.tunables.stack_threads.load(Relaxed) != 0 {
+                    entry.member.errands.stacks.store(true, Relaxed);
+                    pass.witness = true;
+                }
+            }
+            Change::Stalled => {
+                self.counters.stalled.add(1);
+                pass.stalled = pass.stalled.saturating_add(1);
+                pass.ask = true;
+                let (stall, cpu) = self.look(entry, pass);
+                let incident = self.report(event::STALLED, Level::Imminent, 0, Some(cpu), &stall);
+                entry.incident = incident;
+                entry.member.publish_incident(incident);
+                if self.tunables.backtrace.load(Relaxed) != 0 {
+                    entry.member.errands.backtrace.store(true, Relaxed);
+                    pass.witness = true;
+                }
+            }
+            Change::NoAck => {
+                self.counters.no_ack.add(1);
+                let (stall, cpu) = self.look(entry, pass);
+                self.report(event::NO_ACK, Level::Degrading, 0, Some(cpu), &stall);
+                if self.tunables.policy() != Policy::None {
+                    entry.member.errands.signal.store(true, Relaxed);
+                    pass.witness = true;
+                }
+            }
+            Change::Due => self.due(entry, pass),
+        }
+    }
+
+    /// The time for a reset has come.
+    fn due(&self, entry: &mut Entry, pass: &mut Pass) {
+        if pass.look.now.saturating_sub(entry.surveyed_ns) >= SURVEY_NS {
+            self.look(entry, pass);
+        }
+        let was = entry.rank.state();
+        let found = self.evidence(entry, pass);
+        let Some(verdict) = entry.rank.judge(found, &self.watchdog.node()) else {
+            return;
+        };
+        let (mut stall, cpu) = self.look(entry, pass);
+        match verdict {
+            Verdict::Bite => {
+                self.counters.prebite.add(1);
+                self.kept_in_vain.store(false, Relaxed);
+                self.persist(event::PREBITE, &stall, cpu);
+                self.watchdog.shut();
+                self.report(event::PREBITE, Level::Fatal, 0, Some(cpu), &stall);
+                wake(&self.keeper);
+            }
+            Verdict::Held(held) => {
+                self.counters.held.add(1);
+                stall.held = held as u32;
+                if was == State::Prebite {
+                    self.take_back();
+                }
+                self.report(event::HELD, Level::Degrading, 0, Some(cpu), &stall);
+            }
+        }
+    }
+
+    fn recovered(
+        &self,
+        entry: &mut Entry,
+        from: State,
+        phase: Phase,
+        age_ns: u64,
+        pass: &mut Pass,
+    ) {
+        self.counters.recovered.add(1);
+        if from >= State::Stalled {
+            pass.stalled = pass.stalled.saturating_sub(1);
+        }
+        let mut stall = describe(entry, pass.look.now, self.node(pass.ranks, pass.stalled));
+        stall.state = from as u32;
+        stall.phase = phase as u32;
+        stall.age_ns = age_ns;
+        if from == State::Prebite {
+            self.take_back();
+        }
+        self.report(event::RECOVERED, Level::Watch, 0, None, &stall);
+        entry.incident = 0;
+        entry.survey = None;
+        entry.member.publish_incident(0);
+    }
+
+    /// Keeps an event for the next boot.
+    fn persist(&self, kind: u16, stall: &Stall, cpu: CpuId) {
+        let report = Report {
+            kind,
+            cpu: Some(cpu.as_u32()),
+            payload: &stall.to_bytes(),
+            ..Report::new(Level::Fatal)
+        };
+        if let Err(error) = self.source.persist(&report) {
+            pr_warn!("the next boot will not know of this: {error:?}\n");
+        }
+    }
+
+    /// The node goes on: the reason that was kept must not be told by the next boot.
+    fn take_back(&self) {
+        self.kept_in_vain.store(true, Relaxed);
+        wake(&self.keeper);
+    }
+
+    /// The slow part of [`Monitor::take_back()`].
+    fn withdraw(&self) {
+        if self.kept_in_vain.load(Relaxed) && self.kept_in_vain.xchg(false, Relaxed) {
+            if let Err(error) = self.source.withdraw() {
+                pr_warn!("the next boot will be told of a reset that was none: {error:?}\n");
+            }
+        }
+    }
+
+    /// Looks at a rank's threads. The payload that tells of it, and where the culprit is.
+    fn look(&self, entry: &mut Entry, pass: &Pass) -> (Stall, CpuId) {
+        let seen = entry.member.look(entry.survey.as_ref());
+        entry.survey = Some(seen.survey);
+        entry.surveyed_ns = pass.look.now;
+        let node = self.node(pass.ranks, pass.stalled);
+        let stall = Stall {
+            culprit: seen.culprit.class as u32,
+            tid: seen.culprit.tid,
+            comm: seen.comm,
+            evidence: ladder::evidence(entry.rank.phase(), self.evidence(entry, pass)),
+            ..describe(entry, pass.look.now, node)
+        };
+        (stall, seen.cpu)
+    }
+
+    /// What speaks against this node, but for the rank's phase.
+    fn evidence(&self, entry: &Entry, pass: &Pass) -> u32 {
+        let mut found = pass.found;
+        if entry
+            .survey
+            .as_ref()
+            .is_some_and(|survey| survey.culprit().class == Culprit::Disk)
+        {
+            found |= evidence::DISK;
+        }
+        let expired = |id| matches!(self.source.incident(id), Ok(i) if i.state == state::EXPIRED);
+        if entry.incident != 0 && expired(entry.incident) {
+            found |= evidence::AGENT;
+        }
+        found
+    }
+
+    /// Registers a rank.
+    pub(crate) fn register(&self, member: &Arc<Member>, rank: KBox<Rank>) -> Result {
+        let entry = Entry::new(member.clone(), rank);
+        let mut table = self.table.lock();
+        if let Err((entry, error)) = table.add(entry, self.max_ranks) {
+            drop(table);
+            drop(entry);
+            return Err(error);
+        }
+        // Under the lock: its other events come after this one.
+        if let Some(entry) = table.entries.last() {
+            self.report_rank(event::REGISTERED, entry, &table);
+        }
+        Ok(())
+    }
+
+    /// Removes a rank with an event of `kind`; whether it was there.
+    pub(crate) fn unregister(&self, member: &Arc<Member>, kind: u16) -> bool {
+        let mut table = self.table.lock();
+        let removed = table.find(member).and_then(|index| table.remove(index));
+        if let Some(entry) = &removed {
+            self.report_rank(kind, entry, &table);
+        }
+        drop(table);
+        // The next pass sees whether anybody is left at PREBITE.
+        removed.is_some()
+    }
+}
+
+/// The payload that tells of a rank at `now`, in the sampler's time.
+fn describe(entry: &Entry, now: u64, node: Stall) -> Stall {
+    let rank = &entry.rank;
+    Stall {
+        step: rank.step(),
+        progress: rank.progress(),
+        age_ns: rank.age_ns(now),
+        deadline_ns: rank.deadline_ns(),
+        incident: entry.incident,
+        phase: rank.phase() as u32,
+        state: rank.state() as u32,
+        ranks: node.ranks,
+        stalled: node.stalled,
+        resets: node.resets,
+        timeout_ms: node.timeout_ms,
+        ..entry.member.introduce()
+    }
+}

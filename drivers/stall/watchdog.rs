@@ -1,0 +1,386 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The hardware watchdog's side: the permit, the ledger of resets, and whether there is anything
+//! that would reset the node.
+//!
+//! While a rank's stall, or a stop of the sampler, is to reset the node it is *armed*: then the
+//! gate lets pings through only as long as the sampler has extended its permit. Otherwise the
+//! permit never ends.
+
+use crate::abi::Held;
+use crate::budget::{Ending, Ledger, Mark};
+use crate::ffi;
+use crate::ladder::Node;
+use crate::stores::Stores;
+use crate::tunables::Tunables;
+use kernel::{
+    pr_warn_once,
+    prelude::*,
+    reboot::Action,
+    sync::{
+        atomic::{Atomic, AtomicFlag, Relaxed},
+        new_mutex,
+        raw::{new_raw_spinlock, RawSpinLock},
+        Mutex,
+    },
+    time::Delta,
+    watchdog::gate::{Device, Gate}, //
+};
+
+/// Longer than any machine runs: about a century.
+const FOREVER: Delta = Delta::from_secs(100 * 365 * 24 * 3600);
+
+/// Who may open the gate, and how far.
+struct Mode {
+    armed: bool,
+    /// Shut by a bite, or for a reboot.
+    shut: bool,
+    /// The machine is going down: nothing is opened any more.
+    down: bool,
+}
+
+/// The hardware watchdog's side.
+#[pin_data]
+pub(crate) struct Watchdog {
+    /// [`None`]: somebody else has a gate.
+    gate: Option<Gate>,
+    pub(crate) stores: Stores,
+    #[pin]
+    ledger: RawSpinLock<Ledger>,
+    /// What the firmware's store has.
+    #[pin]
+    kept: Mutex<Ledger>,
+    #[pin]
+    mode: Mutex<Mode>,
+    armed: AtomicFlag,
+    exhausted: AtomicFlag,
+    resets: Atomic<u32>,
+    /// The timeout that was asked for last.
+    fed_s: Atomic<u32>,
+    timeout_ms: Atomic<u32>,
+    /// How the boot before ended, as far as was known at load.
+    pub(crate) ending: Ending,
+    /// There was no hardware yet that could have told, and it matters.
+    unasked: AtomicFlag,
+}
+
+/// Seconds since 1970.
+fn now_s() -> u64 {
+    ffi::real_ns() / 1_000_000_000
+}
+
+/// The permit that a whole pass gives.
+fn permit(tunables: &Tunables) -> Delta {
+    Delta::from_millis(tunables.permit_ms.load(Relaxed).into())
+}
+
+/// Devices that can reset the node: not our own face.
+fn devices(gate: &Gate) -> impl Iterator<Item = Device> + '_ {
+    gate.devices().filter(|device| !device.exempt())
+}
+
+impl Watchdog {
+    /// Installs the gate, wide open, and finds out how the boot before ended. Process context.
+    pub(crate) fn new(limit: u32) -> impl PinInit<Self> {
+        let gate = Gate::install(FOREVER)
+            .inspect_err(|error| pr_warn!("no reset will be held back or caused: {error:?}\n"))
+            .ok();
+        let stores = Stores::find();
+        let found = stores.read();
+        let hardware = gate.iter().flat_map(devices);
+        let asked = hardware.map(|device| device.card_reset());
+        let asked = asked.reduce(|one, other| one | other);
+        let reset = asked == Some(true);
+        let watchdog = match (reset, found.cold) {
+            (true, _) => Some(true),
+            // Reserved RAM has lost what it had: so the power was off.
+            (false, true) => Some(false),
+            (false, false) => None,
+        };
+        let mut ledger = found.ledger.unwrap_or(Ledger::EMPTY);
+        let told = ledger.mark() == Mark::Unloaded;
+        let ending = ledger.boot(now_s(), watchdog);
+        let known = matches!(ending, Ending::Reset | Ending::Bitten);
+        stores.write_ram(&ledger);
+        stores.write_firmware(&ledger);
+        let now = now_s();
+        let (resets, exhausted) = (ledger.resets(now), ledger.exhausted(now, limit));
+        pin_init!(Self {
+            gate,
+            stores,
+            kept <- new_mutex!(ledger, "nullhz_stall_kept"),
+            ledger <- new_raw_spinlock!(ledger, "nullhz_stall_ledger"),
+            mode <- new_mutex!(
+                Mode {
+                    armed: false,
+                    shut: false,
+                    down: false,
+                },
+                "nullhz_stall_mode"
+            ),
+            armed: AtomicFlag::new(false),
+            exhausted: AtomicFlag::new(exhausted),
+            resets: Atomic::new(resets),
+            fed_s: Atomic::new(0),
+            timeout_ms: Atomic::new(0),
+            ending,
+            unasked: AtomicFlag::new(asked.is_none() && !told && !known),
+        })
+    }
+
+    /// Asks hardware whose driver came late whether it has reset the node; true once, if it has.
+    pub(crate) fn was_reset(&self) -> bool {
+        let Some(gate) = self.gate.as_ref().filter(|_| self.unasked.load(Relaxed)) else {
+            return false;
+        };
+        let asked = devices(gate).map(|device| device.card_reset());
+        let Some(reset) = asked.reduce(|one, other| one | other) else {
+            return false;
+        };
+        self.unasked.store(false, Relaxed);
+        if reset {
+            let ledger = self.ledger.with(|ledger| {
+                ledger.boot(now_s(), Some(true));
+                *ledger
+            });
+            self.stores.write_ram(&ledger);
+        }
+        reset
+    }
+
+    /// What the node allows.
+    pub(crate) fn node(&self) -> Node {
+        Node {
+            armed: self.armed.load(Relaxed),
+            exhausted: self.exhausted.load(Relaxed),
+        }
+    }
+
+    /// Why the node would not be reset, whatever happens.
+    pub(crate) fn held(&self) -> Held {
+        let node = self.node();
+        match (node.exhausted, node.armed) {
+            (true, _) => Held::Budget,
+            (false, false) => Held::Disarmed,
+            (false, true) => Held::Not,
+        }
+    }
+
+    /// Watchdog resets within the budget's window.
+    pub(crate) fn resets(&self) -> u32 {
+        self.resets.load(Relaxed)
+    }
+
+    /// Timeout of the hardware watchdog, ms; 0: none runs.
+    pub(crate) fn timeout_ms(&self) -> u32 {
+        self.timeout_ms.load(Relaxed)
+    }
+
+    /// After a whole pass: permits pings for a while. Tells whether they are permitted.
+    pub(crate) fn extend(&self, tunables: &Tunables) -> bool {
+        match &self.gate {
+            Some(gate) => gate.extend(permit(tunables)),
+            None => true,
+        }
+    }
+
+    /// Lets the node be reset: no ping any more. Any rank's reason has been kept by now.
+    pub(crate) fn shut(&self) {
+        let mut mode = self.mode.lock();
+        mode.shut = true;
+        if let Some(gate) = &self.gate {
+            gate.shut();
+        }
+        drop(mode);
+        let ledger = self.mark(Mark::Shut);
+        self.stores.write_ram(&ledger);
+    }
+
+    /// The reason to reset the node is gone.
+    pub(crate) fn reopen(&self, tunables: &Tunables) {
+        let mut mode = self.mode.lock();
+        if mode.down {
+            return;
+        }
+        mode.shut = false;
+        self.open(&mode, tunables);
+        let armed = mode.armed;
+        drop(mode);
+        let ledger = self.mark(if armed { Mark::Armed } else { Mark::Clean });
+        self.stores.write_ram(&ledger);
+    }
+
+    fn open(&self, mode: &Mode, tunables: &Tunables) {
+        if let Some(gate) = &self.gate {
+            gate.open(if mode.armed {
+                permit(tunables)
+            } else {
+                FOREVER
+            });
+        }
+    }
+
+    fn mark(&self, mark: Mark) -> Ledger {
+        self.ledger.with(|ledger| {
+            if ledger.mark() != mark {
+                ledger.set(mark);
+            }
+            *ledger
+        })
+    }
+
+    /// Looks after the hardware: starts and feeds a watchdog that nobody feeds, and arms or
+    /// disarms the node. May wait for a driver: never called by the sampler.
+    pub(crate) fn tend(&self, tunables: &Tunables) {
+        let limit = tunables.budget.load(Relaxed);
+        let (resets, exhausted) = self.ledger.with(|ledger| {
+            let now = now_s();
+            (ledger.resets(now), ledger.exhausted(now, limit))
+        });
+        self.resets.store(resets, Relaxed);
+        self.exhausted.store(exhausted, Relaxed);
+
+        // The sampler has left this to us.
+        self.keep_in_firmware();
+
+        let Some(gate) = &self.gate else {
+            return;
+        };
+        let wanted = tunables.reset.load(Relaxed) != 0 && !exhausted;
+        let feed = wanted && tunables.feed.load(Relaxed) != 0;
+        if !self.mode.lock().shut {
+            self.tend_devices(gate, feed, tunables.feed_timeout_s.load(Relaxed));
+        }
+        let running = devices(gate).filter(|device| device.running());
+        let timeout_s = running.map(|device| device.timeout()).min();
+        let timeout_ms = timeout_s.map_or(0, |s| s.saturating_mul(1000).max(1));
+        self.timeout_ms.store(timeout_ms, Relaxed);
+        self.arm(wanted && timeout_ms != 0, tunables);
+    }
+
+    fn tend_devices(&self, gate: &Gate, feed: bool, timeout_s: u32) {
+        if !feed {
+            for device in devices(gate).filter(|device| device.fed()) {
+                if let Err(error) = gate.unfeed(device.id()) {
+                    pr_warn!("watchdog{}: cannot be left: {error:?}\n", device.id());
+                }
+            }
+            return;
+        }
+        let busy = |device: &Device| device.running() && !device.fed();
+        let fed = |device: &Device| device.fed();
+        let device = match devices(gate).find(fed) {
+            // What was tried in vain is not tried again.
+            Some(_) if self.fed_s.load(Relaxed) == timeout_s => return,
+            Some(device) => device,
+            None if devices(gate).any(|device| busy(&device)) => return,
+            None => match devices(gate).next() {
+                Some(device) => device,
+                None => return,
+            },
+        };
+        self.fed_s.store(timeout_s, Relaxed);
+        // A device that does not know this timeout keeps its own.
+        let id = device.id();
+        let fed = match gate.feed(id, timeout_s) {
+            Err(error) if error == EINVAL => gate.feed(id, 0),
+            result => result,
+        };
+        match fed {
+            Ok(()) => pr_info!("watchdog{id}: fed while nobody else does\n"),
+            Err(error) => pr_warn_once!("watchdog{id}: cannot be fed: {error:?}\n"),
+        }
+    }
+
+    fn arm(&self, armed: bool, tunables: &Tunables) {
+        let mut mode = self.mode.lock();
+        if mode.down || mode.armed == armed {
+            return;
+        }
+        mode.armed = armed;
+        self.armed.store(armed, Relaxed);
+        if !mode.shut {
+            self.open(&mode, tunables);
+        }
+        let mark = match (armed, mode.shut) {
+            (_, true) => Mark::Shut,
+            (true, false) => Mark::Armed,
+            (false, false) => Mark::Clean,
+        };
+        drop(mode);
+        pr_info!("{}\n", if armed { "armed" } else { "disarmed" });
+        self.keep(mark);
+    }
+
+    /// Writes the ledger everywhere. Process context; firmware takes its time.
+    fn keep(&self, mark: Mark) {
+        let ledger = self.mark(mark);
+        self.stores.write_ram(&ledger);
+        self.keep_in_firmware();
+    }
+
+    /// Brings the firmware's store up to date. Process context; firmware takes its time.
+    fn keep_in_firmware(&self) {
+        let mut kept = self.kept.lock();
+        let ledger = self.ledger.with(|ledger| *ledger);
+        if *kept != ledger {
+            self.stores.write_firmware(&ledger);
+            *kept = ledger;
+        }
+    }
+
+    /// Forgets all resets.
+    pub(crate) fn rearm(&self) {
+        let ledger = self.ledger.with(|ledger| {
+            ledger.forgive();
+            *ledger
+        });
+        self.stores.write_ram(&ledger);
+        self.keep_in_firmware();
+    }
+
+    /// The machine goes down on purpose. A restart that hangs is ended by the watchdog if it is
+    /// us who feed it; who feeds it in user space has his own way.
+    pub(crate) fn reboot(&self, action: Action, tunables: &Tunables) {
+        let mut mode = self.mode.lock();
+        mode.down = true;
+        let armed = mode.armed;
+        drop(mode);
+        self.keep(Mark::Clean);
+        let limit_s = tunables.reboot_s.load(Relaxed);
+        let Some(gate) = &self.gate else {
+            return;
+        };
+        if !matches!(action, Action::Restart) || !armed || limit_s == 0 {
+            gate.open(FOREVER);
+            return;
+        }
+        let mut ours = devices(gate).filter(|device| device.fed() && !device.active());
+        match ours.next() {
+            Some(device) => {
+                if let Err(error) = gate.feed(device.id(), limit_s) {
+                    pr_warn!("watchdog{}: {limit_s} s: {error:?}\n", device.id());
+                }
+                gate.shut();
+            }
+            None => gate.open(FOREVER),
+        }
+    }
+
+    /// The kernel panics. Any context.
+    pub(crate) fn panic(&self) {
+        let marked = self.ledger.try_with(|ledger| {
+            ledger.set(Mark::Panic);
+            *ledger
+        });
+        if let Some(ledger) = marked {
+            self.stores.write_ram(&ledger);
+        }
+    }
+
+    /// The module is unloaded: what the hardware tells of this boot's beginning is no news to the
+    /// next load.
+    pub(crate) fn unload(&self) {
+        self.keep(Mark::Unloaded);
+    }
+}
