@@ -5,7 +5,8 @@
  * A training process opens the device, registers one rank per open file and
  * maps one page. From then on a heartbeat is one store to that page and a
  * checkpoint request is one load from it; nobody makes a system call. The open
- * file is the registration: it lasts until the last descriptor is closed.
+ * file is the registration: it lasts until LEAVE, until the process is dead, or
+ * until the last descriptor is closed and the page is not mapped any more.
  *
  * All multi-byte fields are in the CPU's byte order; layouts are the same for
  * 32-bit and 64-bit programs.
@@ -96,13 +97,14 @@ struct nullhz_stall_grace {
 
 /*
  * NULLHZ_STALL_IOC_CHECKPOINT: asks every rank for a checkpoint, and
- * NULLHZ_STALL_IOC_ANSWERS: how far they are with a request.
+ * NULLHZ_STALL_IOC_ANSWERS: how far they are with a request. While nobody has
+ * answered the last request, it is the answer to a new one, too.
  */
 struct nullhz_stall_checkpoint {
 	__u32 request;		/* CHECKPOINT: out; ANSWERS: in. Never 0 */
 	__u32 asked;		/* out: ranks that were registered at the request */
 	__u32 answered;		/* out: of those, how many have answered */
-	__u32 gone;		/* out: of those, how many have left or crashed since */
+	__u32 gone;		/* out: of those, how many have left or crashed without an answer */
 };
 
 /* NULLHZ_STALL_IOC_RANK: .index in (0, 1, ... until ENOENT), the rest out. */
@@ -203,12 +205,13 @@ struct nullhz_fault_stall {
  * ioctl()	ENOTTY: unknown command. EINVAL: a known command's number with
  *		another size, a field out of its range, a pad that is not 0; GRACE,
  *		LEAVE: the file is no rank. EFAULT: bad pointer.
- *		REGISTER: EBUSY: the file is a rank already; EEXIST: the rank is
+ *		REGISTER: EBUSY: the file is or was a rank; EEXIST: the rank is
  *		registered by another file; ENOSPC: max_ranks; ENOMEM.
  *		CHECKPOINT: EPERM without CAP_SYS_ADMIN. ANSWERS: ENOENT: not the
  *		newest request. RANK: ENOENT: no more ranks.
  *
- * A mapping survives the close of its file, and does nothing then.
+ * A mapping keeps its file open. After LEAVE it stays, and does nothing. It is
+ * not inherited by fork().
  */
 
 #endif /* _UAPI_NULLHZ_STALL_H */
