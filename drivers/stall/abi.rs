@@ -21,6 +21,8 @@ pub const ABI_VERSION: u32 = 1;
 pub const PAGE_SIZE: usize = 4096;
 /// `NULLHZ_STALL_NAME_SIZE`, bytes, the terminating NUL included.
 pub const NAME_SIZE: usize = 32;
+/// `NULLHZ_STALL_FEEDER`: no [`Stall::rank`], but the program that pings the standard watchdog.
+pub const FEEDER: u32 = u32::MAX;
 /// `NULLHZ_STALL_PHASES`: how many phases there are.
 pub const PHASES: usize = 5;
 

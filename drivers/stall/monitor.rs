@@ -4,6 +4,7 @@
 
 use crate::abi::{event, evidence, Culprit, Held, Phase, Stall, State};
 use crate::deadline::Rules;
+use crate::face::Feeder;
 use crate::fault::{
     abi::{flag, state},
     Level, Report, Source,
@@ -40,6 +41,7 @@ pub(crate) struct Monitor {
     pub(crate) watch: Watch,
     #[pin]
     pub(crate) watchdog: Watchdog,
+    pub(crate) feeder: Feeder,
     source: Source,
     /// The reason for a reset was kept for the next boot, and then there was none.
     kept_in_vain: AtomicFlag,
@@ -81,6 +83,7 @@ impl Monitor {
             counters: Counters::new(),
             watch,
             watchdog <- Watchdog::new(budget),
+            feeder: Feeder::new(),
             source,
             kept_in_vain: AtomicFlag::new(false),
             witness: SetOnce::new(),
@@ -205,6 +208,7 @@ impl Monitor {
                 ..self.node(pass.ranks, pass.stalled)
             };
             self.report_node(event::LATE_SAMPLER, Level::Degrading, 0, None, stall);
+            self.feeder.excuse(late_ns);
         }
         let mut dead = false;
         let mut biting = false;
@@ -226,6 +230,8 @@ impl Monitor {
         if pass.ask {
             table.request_checkpoint();
         }
+        self.sample_feeder(&mut table.feeder, &pass);
+        biting |= table.feeder == State::Prebite;
         if table.biting && !biting {
             self.watchdog.reopen(&self.tunables);
         }
@@ -272,6 +278,56 @@ impl Monitor {
         let Entry { member, rank, .. } = entry;
         member.publish(rank.state() as u32, rank.deadline_ns(), start);
         entry.dead = entry.member.is_gone();
+    }
+
+    /// Looks at the program that pings our standard watchdog. `state` is OK, NO_ACK (its time is up,
+    /// and a reset is held back) or PREBITE.
+    fn sample_feeder(&self, state: &mut State, pass: &Pass) {
+        let next = match (self.feeder.is_late(), self.watchdog.held()) {
+            (false, _) => State::Ok,
+            (true, Held::Not) => State::Prebite,
+            (true, _) => State::NoAck,
+        };
+        let was = core::mem::replace(state, next);
+        if was == next {
+            return;
+        }
+        let mut stall = Stall {
+            evidence: pass.found | evidence::AGENT,
+            ..with_node(self.feeder.introduce(), self.node(pass.ranks, pass.stalled))
+        };
+        if was == State::Prebite {
+            self.take_back();
+        }
+        match next {
+            State::Prebite => self.bite(&stall, CpuId::current()),
+            State::NoAck => {
+                stall.state = next as u32;
+                self.hold(self.watchdog.held(), &mut stall, None);
+            }
+            _ => {
+                self.counters.recovered.add(1);
+                stall.state = was as u32;
+                self.report(event::RECOVERED, Level::Watch, 0, None, &stall);
+            }
+        }
+    }
+
+    /// Keeps the reason, and lets the hardware reset the node.
+    fn bite(&self, stall: &Stall, cpu: CpuId) {
+        self.counters.prebite.add(1);
+        self.kept_in_vain.store(false, Relaxed);
+        self.persist(event::PREBITE, stall, cpu);
+        self.watchdog.shut();
+        self.report(event::PREBITE, Level::Fatal, 0, Some(cpu), stall);
+        wake(&self.keeper);
+    }
+
+    /// Tells that a reset is due and held back.
+    fn hold(&self, held: Held, stall: &mut Stall, cpu: Option<CpuId>) {
+        self.counters.held.add(1);
+        stall.held = held as u32;
+        self.report(event::HELD, Level::Degrading, 0, cpu, stall);
     }
 
     /// What follows from a change of a rank.
@@ -331,21 +387,12 @@ impl Monitor {
         };
         let (mut stall, cpu) = self.look(entry, pass);
         match verdict {
-            Verdict::Bite => {
-                self.counters.prebite.add(1);
-                self.kept_in_vain.store(false, Relaxed);
-                self.persist(event::PREBITE, &stall, cpu);
-                self.watchdog.shut();
-                self.report(event::PREBITE, Level::Fatal, 0, Some(cpu), &stall);
-                wake(&self.keeper);
-            }
+            Verdict::Bite => self.bite(&stall, cpu),
             Verdict::Held(held) => {
-                self.counters.held.add(1);
-                stall.held = held as u32;
                 if was == State::Prebite {
                     self.take_back();
                 }
-                self.report(event::HELD, Level::Degrading, 0, Some(cpu), &stall);
+                self.hold(held, &mut stall, Some(cpu));
             }
         }
     }
@@ -476,10 +523,17 @@ fn describe(entry: &Entry, now: u64, node: Stall) -> Stall {
         incident: entry.incident,
         phase: rank.phase() as u32,
         state: rank.state() as u32,
+        ..with_node(entry.member.introduce(), node)
+    }
+}
+
+/// The payload `stall` with what `node` says of the node.
+fn with_node(stall: Stall, node: Stall) -> Stall {
+    Stall {
         ranks: node.ranks,
         stalled: node.stalled,
         resets: node.resets,
         timeout_ms: node.timeout_ms,
-        ..entry.member.introduce()
+        ..stall
     }
 }

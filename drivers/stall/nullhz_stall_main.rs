@@ -24,7 +24,8 @@ use kernel::{
     miscdevice::{MiscDeviceOptions, MiscDeviceRegistration},
     prelude::*,
     reboot::{PanicRegistration, RebootRegistration},
-    sync::Arc, //
+    sync::Arc,
+    watchdog::Registration, //
 };
 
 mod abi;
@@ -35,6 +36,7 @@ mod culprit;
 mod deadline;
 mod debugfs;
 mod device;
+mod face;
 #[path = "../include/nullhz/fault.rs"]
 mod fault;
 mod ffi;
@@ -52,6 +54,7 @@ mod watchdog;
 mod witness;
 
 use device::Handle;
+use face::Face;
 use keeper::{End, Keeper};
 use monitor::Monitor;
 use tunables::Tunables;
@@ -91,6 +94,7 @@ struct StallModule {
     device: MiscDeviceRegistration<Handle>,
     #[pin]
     debugfs: Scope<Arc<Monitor>>,
+    face: Option<Pin<KBox<Registration<Face>>>>,
     #[pin]
     reboot: RebootRegistration<End>,
     #[pin]
@@ -144,6 +148,7 @@ impl kernel::InPlaceModule for StallModule {
             let keeper = RtThread::new(c"nullhz_stall_hw", keeper::PRIORITY, keeper)?;
             monitor.keeper.populate(keeper.waker());
             monitor.report_boot();
+            let face = Face::register(&monitor)?;
 
             let options = MiscDeviceOptions::new(c"nullhz-stall")
                 .mode(0o660)
@@ -153,6 +158,7 @@ impl kernel::InPlaceModule for StallModule {
                 panic <- PanicRegistration::new(0, End(monitor.clone())),
                 debugfs <- debugfs::new(monitor.clone()),
                 device <- MiscDeviceRegistration::register(options, monitor),
+                face,
                 samplers,
                 witness,
                 keeper,

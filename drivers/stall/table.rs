@@ -67,6 +67,8 @@ pub(crate) struct Table {
     pub(crate) stalled: u32,
     /// Whether a rank is at PREBITE.
     pub(crate) biting: bool,
+    /// Where the feeder of our standard watchdog is on the ladder.
+    pub(crate) feeder: abi::State,
     round: Round,
 }
 
@@ -79,6 +81,7 @@ impl Table {
             rules: Rules::DEFAULT,
             stalled: 0,
             biting: false,
+            feeder: abi::State::Ok,
             round: Round {
                 request: 0,
                 left: 0,

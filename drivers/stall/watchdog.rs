@@ -128,6 +128,16 @@ impl Watchdog {
         })
     }
 
+    /// Whether there is any hardware.
+    pub(crate) fn has_hardware(&self) -> bool {
+        self.gate.iter().flat_map(devices).next().is_some()
+    }
+
+    /// Whether a watchdog has ended the boot before.
+    pub(crate) fn was_ours(&self) -> bool {
+        matches!(self.ending, Ending::Reset | Ending::Bitten)
+    }
+
     /// Asks hardware whose driver came late whether it has reset the node; true once, if it has.
     pub(crate) fn was_reset(&self) -> bool {
         let Some(gate) = self.gate.as_ref().filter(|_| self.unasked.load(Relaxed)) else {

@@ -174,6 +174,9 @@ struct nullhz_stall_rank {
 #define NULLHZ_STALL_H_BUDGET		2	/* too many resets within the window */
 #define NULLHZ_STALL_H_NO_EVIDENCE	3	/* only a peer is to blame */
 
+/* nullhz_fault_stall.rank: no rank, but the program that pings our standard watchdog */
+#define NULLHZ_STALL_FEEDER		0xffffffff
+
 struct nullhz_fault_stall {
 	__u64 step;
 	__u64 progress;
