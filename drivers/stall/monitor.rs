@@ -3,20 +3,19 @@
 //! What all parts of the module share, and the sampler's pass over the ranks with its effects.
 
 use crate::abi::{event, evidence, Culprit, Held, Phase, Stall, State};
+use crate::clock::Look;
 use crate::deadline::Rules;
 use crate::face::Feeder;
-use crate::fault::{
-    abi::{flag, state},
-    Level, Report, Source,
-};
+use crate::fault::{abi::state, Level, Source};
 use crate::ffi;
 use crate::ladder::{self, Verdict};
 use crate::member::{class, Member};
 use crate::rank::{Change, Rank, Sight};
+use crate::report::{describe, with_node};
 use crate::table::{Entry, Table};
 use crate::tunables::{Counters, Policy, Tunables};
+use crate::watch::Watch;
 use crate::watchdog::Watchdog;
-use crate::{budget::Ending, clock::Look, watch::Watch};
 use kernel::{
     cpu::CpuId,
     kthread::Waker,
@@ -42,9 +41,9 @@ pub(crate) struct Monitor {
     #[pin]
     pub(crate) watchdog: Watchdog,
     pub(crate) feeder: Feeder,
-    source: Source,
+    pub(crate) source: Source,
     /// The reason for a reset was kept for the next boot, and then there was none.
-    kept_in_vain: AtomicFlag,
+    pub(crate) kept_in_vain: AtomicFlag,
     pub(crate) witness: SetOnce<Waker>,
     pub(crate) keeper: SetOnce<Waker>,
 }
@@ -91,79 +90,6 @@ impl Monitor {
         }))
     }
 
-    /// Puts an event on the bus; the incident that it belongs to, 0: none.
-    fn report(&self, kind: u16, level: Level, flags: u8, cpu: Option<CpuId>, stall: &Stall) -> u64 {
-        let report = Report {
-            kind,
-            flags,
-            cpu: cpu.map(|cpu| cpu.as_u32()),
-            payload: &stall.to_bytes(),
-            ..Report::new(level)
-        };
-        let incident = self.source.report_incident(&report).unwrap_or_else(|_| {
-            self.counters.refused.add(1);
-            0
-        });
-        ffi::trace_event(stall, kind, level, cpu);
-        incident
-    }
-
-    /// The part of a payload that is the node's.
-    fn node(&self, ranks: u32, stalled: u32) -> Stall {
-        Stall {
-            ranks,
-            stalled,
-            resets: self.watchdog.resets(),
-            timeout_ms: self.watchdog.timeout_ms(),
-            ..Stall::ZERO
-        }
-    }
-
-    /// An event of a rank that comes or goes.
-    fn report_rank(&self, kind: u16, entry: &Entry, table: &Table) {
-        let (level, counter) = match kind {
-            event::REGISTERED => (Level::Watch, &self.counters.registered),
-            event::LEFT => (Level::Watch, &self.counters.left),
-            _ => (Level::Degrading, &self.counters.crashed),
-        };
-        counter.add(1);
-        let now = table.clock.at(ffi::monotonic_ns());
-        let node = self.node(table.len(), table.stalled);
-        self.report(kind, level, 0, None, &describe(entry, now, node));
-    }
-
-    /// An event of the node as a whole.
-    fn report_node(&self, kind: u16, level: Level, flags: u8, cpu: Option<CpuId>, stall: Stall) {
-        self.report(kind, level, flags, cpu, &stall);
-    }
-
-    /// Tells how the boot before ended, and whether this one starts disarmed because of such ends.
-    pub(crate) fn report_boot(&self) {
-        match self.watchdog.ending {
-            Ending::Clean => {}
-            Ending::Panic => pr_info!("the previous boot ended with a panic\n"),
-            Ending::Unclean => pr_info!("the previous boot lost power, or was reset by hand\n"),
-            Ending::Bitten => pr_warn!("the previous boot was reset because of a stall\n"),
-            Ending::Reset => self.report_reset(),
-        }
-        if self.watchdog.node().exhausted {
-            let resets = self.watchdog.resets();
-            pr_warn!("{resets} resets within a day: disarmed until an operator writes to rearm\n");
-            let stall = Stall {
-                held: Held::Budget as u32,
-                ..self.node(0, 0)
-            };
-            self.counters.held.add(1);
-            self.report_node(event::HELD, Level::Degrading, 0, None, stall);
-        }
-    }
-
-    fn report_reset(&self) {
-        pr_warn!("the previous boot was reset by the watchdog, without last words\n");
-        let stall = self.node(0, 0);
-        self.report_node(event::RESET, Level::Fatal, flag::BOOT, None, stall);
-    }
-
     /// What may make the keeper wait.
     pub(crate) fn keep(&self) {
         if self.watchdog.was_reset() {
@@ -171,17 +97,6 @@ impl Monitor {
         }
         self.withdraw();
         self.watchdog.tend(&self.tunables);
-    }
-
-    /// A housekeeping CPU has not run its sampler thread for `age_ns`.
-    pub(crate) fn report_silent(&self, cpu: CpuId, age_ns: u64) {
-        pr_warn!("CPU {} does not run its threads\n", cpu.as_u32());
-        let stall = Stall {
-            age_ns,
-            evidence: evidence::HOUSEKEEPING,
-            ..self.node(0, 0)
-        };
-        self.report_node(event::LATE_SAMPLER, Level::Degrading, 0, Some(cpu), stall);
     }
 
     /// Looks at all ranks, once, and does what follows from that. Returns whether pings are
@@ -207,7 +122,7 @@ impl Monitor {
                 evidence: pass.found,
                 ..self.node(pass.ranks, pass.stalled)
             };
-            self.report_node(event::LATE_SAMPLER, Level::Degrading, 0, None, stall);
+            self.report(event::LATE_SAMPLER, Level::Degrading, 0, None, &stall);
             self.feeder.excuse(late_ns);
         }
         let mut dead = false;
@@ -234,6 +149,7 @@ impl Monitor {
         biting |= table.feeder == State::Prebite;
         if table.biting && !biting {
             self.watchdog.reopen(&self.tunables);
+            self.take_back();
         }
         table.biting = biting;
         let (ranks, stalled) = (table.len(), table.stalled);
@@ -296,9 +212,6 @@ impl Monitor {
             evidence: pass.found | evidence::AGENT,
             ..with_node(self.feeder.introduce(), self.node(pass.ranks, pass.stalled))
         };
-        if was == State::Prebite {
-            self.take_back();
-        }
         match next {
             State::Prebite => self.bite(&stall, CpuId::current()),
             State::NoAck => {
@@ -380,7 +293,6 @@ impl Monitor {
         if pass.look.now.saturating_sub(entry.surveyed_ns) >= SURVEY_NS {
             self.look(entry, pass);
         }
-        let was = entry.rank.state();
         let found = self.evidence(entry, pass);
         let Some(verdict) = entry.rank.judge(found, &self.watchdog.node()) else {
             return;
@@ -388,12 +300,7 @@ impl Monitor {
         let (mut stall, cpu) = self.look(entry, pass);
         match verdict {
             Verdict::Bite => self.bite(&stall, cpu),
-            Verdict::Held(held) => {
-                if was == State::Prebite {
-                    self.take_back();
-                }
-                self.hold(held, &mut stall, Some(cpu));
-            }
+            Verdict::Held(held) => self.hold(held, &mut stall, Some(cpu)),
         }
     }
 
@@ -413,41 +320,10 @@ impl Monitor {
         stall.state = from as u32;
         stall.phase = phase as u32;
         stall.age_ns = age_ns;
-        if from == State::Prebite {
-            self.take_back();
-        }
         self.report(event::RECOVERED, Level::Watch, 0, None, &stall);
         entry.incident = 0;
         entry.survey = None;
         entry.member.publish_incident(0);
-    }
-
-    /// Keeps an event for the next boot.
-    fn persist(&self, kind: u16, stall: &Stall, cpu: CpuId) {
-        let report = Report {
-            kind,
-            cpu: Some(cpu.as_u32()),
-            payload: &stall.to_bytes(),
-            ..Report::new(Level::Fatal)
-        };
-        if let Err(error) = self.source.persist(&report) {
-            pr_warn!("the next boot will not know of this: {error:?}\n");
-        }
-    }
-
-    /// The node goes on: the reason that was kept must not be told by the next boot.
-    fn take_back(&self) {
-        self.kept_in_vain.store(true, Relaxed);
-        wake(&self.keeper);
-    }
-
-    /// The slow part of [`Monitor::take_back()`].
-    fn withdraw(&self) {
-        if self.kept_in_vain.load(Relaxed) && self.kept_in_vain.xchg(false, Relaxed) {
-            if let Err(error) = self.source.withdraw() {
-                pr_warn!("the next boot will be told of a reset that was none: {error:?}\n");
-            }
-        }
     }
 
     /// Looks at a rank's threads. The payload that tells of it, and where the culprit is.
@@ -509,31 +385,5 @@ impl Monitor {
         drop(table);
         // The next pass sees whether anybody is left at PREBITE.
         removed.is_some()
-    }
-}
-
-/// The payload that tells of a rank at `now`, in the sampler's time.
-fn describe(entry: &Entry, now: u64, node: Stall) -> Stall {
-    let rank = &entry.rank;
-    Stall {
-        step: rank.step(),
-        progress: rank.progress(),
-        age_ns: rank.age_ns(now),
-        deadline_ns: rank.deadline_ns(),
-        incident: entry.incident,
-        phase: rank.phase() as u32,
-        state: rank.state() as u32,
-        ..with_node(entry.member.introduce(), node)
-    }
-}
-
-/// The payload `stall` with what `node` says of the node.
-fn with_node(stall: Stall, node: Stall) -> Stall {
-    Stall {
-        ranks: node.ranks,
-        stalled: node.stalled,
-        resets: node.resets,
-        timeout_ms: node.timeout_ms,
-        ..stall
     }
 }

@@ -46,6 +46,7 @@ mod member;
 mod monitor;
 mod quantile;
 mod rank;
+mod report;
 mod stores;
 mod table;
 mod tunables;
