@@ -202,8 +202,11 @@ impl Stores {
 
     /// Removes the records that `f` says yes to from all of them; the last error. Process context.
     pub(crate) fn remove(&self, f: &dyn Fn(&LastWords) -> bool) -> Result {
-        self.iter()
-            .fold(Ok(()), |result, store| store.remove(f).and(result))
+        let mut result = Ok(());
+        for store in self.iter() {
+            result = store.remove(f).and(result);
+        }
+        result
     }
 
     /// Takes what a previous boot has left, each record once however many stores have it.

@@ -361,13 +361,9 @@ impl Monitor {
 
     /// Registers a rank.
     pub(crate) fn register(&self, member: &Arc<Member>, rank: KBox<Rank>) -> Result {
-        let entry = Entry::new(member.clone(), rank);
         let mut table = self.table.lock();
-        if let Err((entry, error)) = table.add(entry, self.max_ranks) {
-            drop(table);
-            drop(entry);
-            return Err(error);
-        }
+        table.check(member.rank, self.max_ranks)?;
+        table.add(Entry::new(member.clone(), rank))?;
         // Under the lock: its other events come after this one.
         if let Some(entry) = table.entries.last() {
             self.report_rank(event::REGISTERED, entry, &table);

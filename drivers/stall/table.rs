@@ -95,17 +95,21 @@ impl Table {
         self.entries.len() as u32
     }
 
-    /// Adds a rank; gives it back when there is no place for it.
-    pub(crate) fn add(&mut self, entry: Entry, max: u32) -> Result<(), (Entry, Error)> {
-        let taken = |other: &Entry| other.member.rank == entry.member.rank;
-        if self.entries.iter().any(taken) {
-            return Err((entry, EEXIST));
+    /// Whether there is a place for rank number `rank`, if there may be `max` in all.
+    pub(crate) fn check(&self, rank: u32, max: u32) -> Result {
+        if self.entries.iter().any(|entry| entry.member.rank == rank) {
+            return Err(EEXIST);
         }
         if self.len() >= max {
-            return Err((entry, ENOSPC));
+            return Err(ENOSPC);
         }
+        Ok(())
+    }
+
+    /// Adds a rank for which there is a place.
+    pub(crate) fn add(&mut self, entry: Entry) -> Result {
         let pushed = self.entries.push_within_capacity(entry);
-        pushed.map_err(|error| (error.0, ENOSPC))
+        pushed.map_err(|_| ENOSPC)
     }
 
     /// The place of a rank.
