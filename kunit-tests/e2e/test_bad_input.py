@@ -16,7 +16,8 @@ THRESHOLDS = "/sys/devices/faux/nullhz_mce/thresholds"
 def answers(shared_node):
     """What guest/bad_input.py got, by mistake."""
     vm = shared_node
-    guest.put_script(vm, "bus.py")
+    for name in ("bus.py", "mistakes.py"):
+        guest.put_script(vm, name)
     generate(vm, "nullhz_fault_gen", count=4, level="watch")
     script = guest.put_script(vm, "bad_input.py")
     return json.loads(vm.run(["python3", script]).stdout)

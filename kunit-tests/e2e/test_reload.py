@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 """The modules come and go while machine checks arrive; nothing is left behind."""
 
-import re
 import time
 
+from memory import leftovers, memory
 from nullhz import bus, guest
 from records import CORRECTED, LINE, page
 
@@ -21,20 +21,6 @@ for i in $(seq "$1"); do
 	modprobe nullhz_mce
 done
 """
-
-
-def memory(vm):
-    """KiB of kernel memory by kind, after what can be freed was freed."""
-    vm.run("sync; echo 3 > /proc/sys/vm/drop_caches; sleep 0.5")
-    text = vm.read("/proc/meminfo")
-    wanted = ("SUnreclaim", "VmallocUsed", "Percpu", "KernelStack", "PageTables")
-    return {name: int(re.search(rf"^{name}:\s+(\d+)", text, re.M)[1]) for name in wanted}
-
-
-def leftovers(vm):
-    """What a module leaves in the kernel's directories."""
-    places = "/sys/kernel/debug /sys/module /sys/class/misc /sys/kernel/tracing/events /dev /sys/devices"
-    return vm.run(f"find {places} -maxdepth 5 -name '*nullhz*' 2>/dev/null", check=False).stdout.split()
 
 
 def test_unload_and_reload_under_injection(boot):

@@ -141,7 +141,10 @@ class Stall(Record):
 
     def as_dict(self):
         texts = {name: bytes(getattr(self, name)).split(b"\0")[0] for name in ("name", "comm")}
-        return {**super().as_dict(), **{name: text.decode("ascii", "replace") for name, text in texts.items()}}
+        return {
+            **super().as_dict(),
+            **{name: text.decode("ascii", "replace") for name, text in texts.items()},
+        }
 
 
 PAYLOADS = {SRC_BUS: ("bus", Bus), SRC_MCE: ("mce", Mce), SRC_STALL: ("stall", Stall)}

@@ -17,9 +17,26 @@ SOURCES = TOP / "kunit-tests" / "e2e" / "guest"
 HOME = "/root/e2e"
 
 
-def compile_program(name):
-    """A program of kunit-tests/e2e/guest, static, so that it runs in any image."""
-    source = SOURCES / f"{name}.c"
+OPTIONS = ("-std=gnu11", "-O2", "-static", f"-I{TOP}/drivers/include/uapi")
+STRICT = ("-Wall", "-Wextra", "-Werror")
+CC = ("cc", "-pthread", *OPTIONS, *STRICT)
+# For sources that are not ours.
+CC_LENIENT = ("cc", *OPTIONS)
+# 32 bit, without a C library: the machine that compiles need not have one.
+CC32 = (
+    "clang-19",
+    "--target=i386-linux-gnu",
+    "-nostdlib",
+    "-ffreestanding",
+    "-fno-stack-protector",
+    "-fno-pic",
+)
+CC32 += ("-fuse-ld=lld", "-I/usr/include/x86_64-linux-gnu", *OPTIONS, *STRICT)
+
+
+def compile_program(name, compiler=CC, source=None):
+    """A program of kunit-tests/e2e/guest or from another source, static, so that it runs in any image."""
+    source = source or SOURCES / f"{name}.c"
     program = build_dir() / "e2e" / name
     inputs = [source, SOURCES / "guest.h", *TOP.glob("drivers/include/uapi/nullhz/*.h")]
     newest = max(path.stat().st_mtime for path in inputs)
@@ -27,8 +44,7 @@ def compile_program(name):
         program.parent.mkdir(parents=True, exist_ok=True)
         # Two runs may do this at the same time.
         part = program.with_suffix(f".{os.getpid()}")
-        command = ["cc", "-std=gnu11", "-O2", "-static", "-pthread", "-Wall", "-Wextra", "-Werror"]
-        command += [f"-I{TOP}/drivers/include/uapi", "-o", part, source]
+        command = [*compiler, "-o", part, source]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise SetupError(f"cannot compile {source}:\n{done.stderr}")
@@ -36,11 +52,11 @@ def compile_program(name):
     return program
 
 
-def put_program(vm, name):
+def put_program(vm, name, **options):
     """Compiles a program and puts it into the node; returns its path there."""
     path = f"{HOME}/{name}"
     # A copy of an earlier call may be running.
-    vm.put(compile_program(name), f"{path}.new", 0o755)
+    vm.put(compile_program(name, **options), f"{path}.new", 0o755)
     vm.run(["mv", f"{path}.new", path])
     return path
 

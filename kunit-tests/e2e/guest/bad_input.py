@@ -6,35 +6,12 @@ Prints one JSON object: for each mistake, the name of the errno that it got,
 """
 
 import ctypes
-import errno
 import json
 import mmap
 import os
 
 import bus
-
-libc = ctypes.CDLL(None, use_errno=True)
-results = {}
-
-
-def attempt(name, function, *arguments):
-    try:
-        value = function(*arguments)
-        results[name] = "ok" if value in (None, 0) else repr(value)
-    except OSError as error:
-        results[name] = errno.errorcode[error.errno]
-
-
-def ioctl(fd, command, argument):
-    """ioctl() with any pointer."""
-    if libc.ioctl(fd, ctypes.c_ulong(command), ctypes.c_void_p(argument)) < 0:
-        raise OSError(ctypes.get_errno(), "ioctl")
-
-
-def resized(command, size):
-    """The command's number with another size of its argument."""
-    return command & ~(0x3FFF << 16) | size << 16
-
+from mistakes import attempt, each_command, ioctl, raw_read, results, unknown_commands
 
 COMMANDS = {
     "info": (bus.IOC_INFO, bus.Info()),
@@ -43,35 +20,6 @@ COMMANDS = {
     "ack": (bus.IOC_ACK, bus.Ack(incident=1, snapshot_id=1)),
     "incident": (bus.IOC_INCIDENT, bus.Incident(incident=1)),
 }
-
-
-def each_command(fd):
-    for name, (command, record) in COMMANDS.items():
-        size = ctypes.sizeof(record)
-        room = ctypes.create_string_buffer(size + 64)
-        for what, other, argument in (
-            ("short", resized(command, size - 8), ctypes.addressof(room)),
-            ("long", resized(command, size + 8), ctypes.addressof(room)),
-            ("empty", resized(command, 0), ctypes.addressof(room)),
-            # The same number and size the other way round.
-            ("direction", command ^ 1 << 30, ctypes.addressof(room)),
-            ("null", command, 0),
-            ("kernel address", command, 0xFFFF888000000000),
-            ("unmapped", command, 0x1000),
-        ):
-            attempt(f"{name} {what}", ioctl, fd, other, argument)
-
-
-def unknown_commands(fd):
-    room = ctypes.create_string_buffer(4096)
-    for what, command in (
-        ("next number", bus.command(3, 5, bus.Incident)),
-        ("number 255", bus.command(3, 255, bus.Incident)),
-        ("other magic", bus.IOC_INFO & ~0xFF00 | 0xF2 << 8),
-        ("zero", 0),
-        ("all ones", 0xFFFFFFFF),
-    ):
-        attempt(f"unknown {what}", ioctl, fd, command, ctypes.addressof(room))
 
 
 def bad_fields(fd):
@@ -105,8 +53,8 @@ def bad_reads():
     device = bus.Device()
     attempt("read 0", os.read, device.fd, 0)
     attempt("read 255", os.read, device.fd, bus.EVENT_SIZE - 1)
-    attempt("read to null", raw_read, device.fd, 0)
-    attempt("read to kernel", raw_read, device.fd, 0xFFFF888000000000)
+    attempt("read to null", raw_read, device.fd, 0, bus.EVENT_SIZE)
+    attempt("read to kernel", raw_read, device.fd, 0xFFFF888000000000, bus.EVENT_SIZE)
     # Nothing was consumed by what failed.
     first = device.read(1)[0].seq
     other = bus.Device().read(1)[0].seq
@@ -121,18 +69,10 @@ def bad_reads():
     attempt("mmap", mmap.mmap, device.fd, 4096, mmap.MAP_SHARED, mmap.PROT_READ)
 
 
-def raw_read(fd, address):
-    """read() to any pointer."""
-    done = libc.read(fd, ctypes.c_void_p(address), ctypes.c_size_t(bus.EVENT_SIZE))
-    if done < 0:
-        raise OSError(ctypes.get_errno(), "read")
-    return done
-
-
 def main():
     fd = os.open(bus.DEVICE, os.O_RDONLY | os.O_NONBLOCK)
-    each_command(fd)
-    unknown_commands(fd)
+    each_command(fd, COMMANDS)
+    unknown_commands(fd, 0xF1, 4)
     bad_fields(fd)
     bad_reads()
     print(json.dumps(results))

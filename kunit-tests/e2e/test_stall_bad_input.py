@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Mistakes with the stall watchdog: each gets its error, none does harm."""
+
+import json
+
+import pytest
+from nullhz import guest
+from stalls import SYSFS, ask
+from test_bad_input import NUMBERS, writable, write
+
+NODE = {"append": "nullhz.agent=off", "watchdog": None}
+TUNABLES = f"{SYSFS}/tunables"
+
+
+@pytest.fixture(scope="module")
+def answers(shared_node):
+    """What guest/stall_bad_input.py got, by mistake."""
+    for name in ("bus.py", "mistakes.py", "stall.py"):
+        guest.put_script(shared_node, name)
+    script = guest.put_script(shared_node, "stall_bad_input.py")
+    return json.loads(shared_node.run(["python3", "-S", script]).stdout)
+
+
+@pytest.mark.parametrize("command", ["info", "register", "grace", "checkpoint", "answers", "rank"])
+def test_ioctl_of_another_shape(answers, command):
+    got = {name: result for name, result in answers.items() if name.startswith(f"{command} ")}
+    for what in ("short", "long", "empty", "direction"):
+        assert got[f"{command} {what}"] == "EINVAL", got
+    for what in ("null", "kernel address", "unmapped"):
+        assert got[f"{command} {what}"] == "EFAULT", got
+
+
+def test_unknown_ioctls(answers):
+    got = {name: result for name, result in answers.items() if name.startswith("unknown ")}
+    assert len(got) == 5
+    assert set(got.values()) == {"ENOTTY"}, got
+    assert answers["leave long"] == "EINVAL"
+
+
+def test_registrations(answers):
+    good = ("longest name", "text after the name", "rank max", "warmup max")
+    bad = ("flags", "flags max", "no name", "endless name", "newline in the name", "UTF-8 in the name")
+    bad += ("control in the name", "pad", "deadline max", "floor max")
+    expected = {f"register {name}": "ok" for name in good}
+    expected |= {f"register {name}": "EINVAL" for name in bad}
+    assert {name: answers[name] for name in expected} == expected
+
+
+def test_what_comes_at_the_wrong_time(answers):
+    expected = {
+        "grace of no rank": "EINVAL",
+        "leave of no rank": "EINVAL",
+        "map no rank": "EINVAL",
+        "register twice": "EBUSY",
+        "register a rank that is taken": "EEXIST",
+        "grace longest": "ok",
+        "grace too long": "EINVAL",
+        "grace end": "ok",
+        "grace pad": "EINVAL",
+        "answers never asked": "ENOENT",
+        "answers 0": "ENOENT",
+        "rank 0": "ok",
+        "rank beyond": "ENOENT",
+        "rank max": "ENOENT",
+        "leave": "ok",
+        "leave twice": "EINVAL",
+        "rank is free again": "ok",
+        "other leaves": "ok",
+        "read": "EINVAL",
+        "write": "EINVAL",
+    }
+    assert {name: answers[name] for name in expected} == expected
+
+
+def test_only_the_nodes_group_registers(shared_node):
+    vm = shared_node
+    ask(vm, "info")
+    vm.run("mkdir -p /tmp/stall && cp /root/e2e/bus.py /root/e2e/stall.py /tmp/stall/")
+
+    def tool(*command, **options):
+        command = ["python3", "-S", "/tmp/stall/stall.py", *command]
+        return vm.run(command, user="nobody", cwd="/tmp", check=False, **options)
+
+    refused = tool("info")
+    assert refused.rc and "PermissionError" in refused.stderr
+    assert json.loads(tool("info", groups=["nullhz"]).stdout)["abi_version"] == 1
+    refused = tool("checkpoint", groups=["nullhz"])
+    assert refused.rc and "Operation not permitted" in refused.stderr
+
+
+def test_sysfs_numbers_are_checked(shared_node):
+    vm = shared_node
+    checked = 0
+    for name, value in writable(vm, TUNABLES).items():
+        for bad in (*NUMBERS, "4294967295", "kill -9"):
+            done = write(vm, f"{TUNABLES}/{name}", bad)
+            # An empty write is no write: the file is not asked.
+            assert done.rc or not bad, f"{name} took {bad!r}"
+            assert vm.read(f"{TUNABLES}/{name}") == value
+        # Its own value is in range.
+        assert write(vm, f"{TUNABLES}/{name}", value).rc == 0
+        checked += 1
+    assert checked == 20
+    for bad in ("", "0", "2", "x"):
+        assert write(vm, f"{SYSFS}/rearm", bad).rc or not bad
+
+
+RANGES = {
+    "suspect_percent": (10, 100),
+    "floor_ms": (50, 3_600_000),
+    "bite_ms": (0, 3_600_000),
+    "no_ack_ms": (0, 3_600_000),
+    "default_ms": (1000, 86_400_000),
+    "reset": (0, 1),
+    "budget": (0, 16),
+}
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_sysfs_ranges(shared_node, name):
+    vm = shared_node
+    path = f"{TUNABLES}/{name}"
+    low, high = RANGES[name]
+    before = vm.read(path)
+    for value, taken in ((low, True), (high, True), (low - 1, False), (high + 1, False)):
+        assert (write(vm, path, value).rc == 0) == taken, (name, value)
+        assert vm.read(path) == str(value if taken else high)
+    write(vm, path, before)
+
+
+def test_sysfs_is_not_for_everybody(shared_node):
+    vm = shared_node
+    for path in (f"{TUNABLES}/reset", f"{SYSFS}/rearm"):
+        refused = vm.run(f"echo 1 > {path}", user="nobody", cwd="/tmp", check=False)
+        assert refused.rc and "Permission denied" in refused.stderr
+    assert vm.run(f"cat {SYSFS}/ranks", user="nobody", cwd="/tmp").stdout.strip().isdigit()
+
+
+def test_a_32_bit_program_sees_the_same_layouts(shared_node):
+    program = guest.put_program(shared_node, "compat", compiler=guest.CC32)
+    assert shared_node.run([program], check=False).rc == 0

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Every kind of real stall is found at its deadline and called by its name."""
+
+import json
+
+import pytest
+from nullhz import bus, guest
+from stalls import Rank, counter, expect, expect_recovery, expect_stall, generator, listen, told, tune
+
+NODE = {"append": "nullhz.agent=off", "watchdog": None}
+DEADLINE_MS = 400
+TRAINING = 2
+FROZEN = "/root/frozen"
+CGROUP = "/sys/fs/cgroup/frozen"
+
+
+@pytest.fixture
+def vm(shared_node):
+    # Each stall an incident of its own; nobody answers them.
+    shared_node.run("echo 0 > /sys/class/misc/nullhz-fault/incident_cooldown_ms")
+    tune(shared_node, no_ack_ms=3_600_000, bite_ms=3_600_000, stacks_per_minute=1000)
+    return shared_node
+
+
+@pytest.fixture
+def reader(vm):
+    reader = listen(vm)
+    yield reader
+    reader.close()
+
+
+@pytest.fixture
+def rank(vm, reader):
+    """A rank on a training CPU, as all of them are."""
+    rank = Rank(vm, cpu=TRAINING, step=DEADLINE_MS)
+    expect(reader, 0, rank, bus.EV_REGISTERED, pid=rank.pid, tid=rank.pid, name="test", comm="rank")
+    yield rank
+    rank.kill()
+
+
+def stacks(vm, rank):
+    """What the kernel's log says of a process: the lines from its own on."""
+    lines = vm.run(f"dmesg | grep -A 40 'pid:{rank.pid} '", check=False).stdout.splitlines()
+    assert lines, "no stack in the log"
+    return lines
+
+
+def test_sigstop(vm, reader, rank):
+    rank.signal("STOP")
+    stalled = expect_stall(reader, 0, rank, DEADLINE_MS, culprit=bus.C_STOPPED, tid=rank.pid, comm="rank")
+    assert stalled["stall"]["evidence"] & bus.E_PHASE
+    assert stalled["flags"] & bus.F_OPENED and stalled["stall"]["incident"] == stalled["incident"]
+    assert any("state:T" in line for line in stacks(vm, rank))
+    rank.signal("CONT")
+    expect_recovery(reader, 0, rank, bus.STALLED)
+    rank.leave()
+    expect(reader, 0, rank, bus.EV_LEFT)
+    assert told(reader, rank=0) == ["REGISTERED", "SUSPECT", "STALLED", "RECOVERED", "LEFT"]
+
+
+@pytest.fixture(scope="module")
+def frozen(shared_node):
+    """A BTRFS volume on a loop device, at FROZEN."""
+    shared_node.run(
+        f"set -e; truncate -s 128M /tmp/frozen.img; mkfs.btrfs -q /tmp/frozen.img; mkdir -p {FROZEN}; "
+        f"mount -o loop /tmp/frozen.img {FROZEN}"
+    )
+    yield FROZEN
+    shared_node.run(f"umount {FROZEN}")
+
+
+def test_d_state(vm, reader, rank, frozen):
+    """A file system that does not come back: the writer is in the kernel, uninterruptible."""
+    vm.run(f"fsfreeze -f {frozen}")
+    try:
+        rank.tell(f"write {frozen}/checkpoint")
+        stalled = expect_stall(reader, 0, rank, DEADLINE_MS, culprit=bus.C_DISK, tid=rank.pid, comm="rank")
+        assert stalled["stall"]["evidence"] & bus.E_DISK
+        shown = stacks(vm, rank)
+        assert "state:D" in shown[0]
+        assert any("btrfs" in line or "freeze" in line or "open" in line for line in shown[1:]), shown
+    finally:
+        vm.run(f"fsfreeze -u {frozen}")
+    assert rank.done()["did"] == "write"
+    expect_recovery(reader, 0, rank, bus.STALLED)
+
+
+def test_frozen_cgroup(vm, reader):
+    vm.run(f"mkdir -p {CGROUP}")
+    rank = Rank(vm, 1, cgroup=CGROUP, step=DEADLINE_MS)
+    vm.run(f"echo 1 > {CGROUP}/cgroup.freeze")
+    expect_stall(reader, 0, rank, DEADLINE_MS, culprit=bus.C_FROZEN, tid=rank.pid)
+    vm.run(f"echo 0 > {CGROUP}/cgroup.freeze")
+    expect_recovery(reader, 0, rank, bus.STALLED)
+    rank.leave()
+    vm.run(f"rmdir {CGROUP}")
+
+
+def test_starved_by_a_fifo_spinner(vm, reader, rank):
+    """The rank wants to run and is not let: on no CPU, but runnable."""
+    spinner = vm.spawn(["python3", "-S", guest.put_script(vm, "spin.py"), str(TRAINING), "1.5"])
+    expect_stall(reader, 0, rank, DEADLINE_MS, culprit=bus.C_SPINNING, tid=rank.pid)
+    spin = json.loads(spinner.wait().stdout)
+    recovered = expect_recovery(reader, 0, rank, bus.STALLED)
+    assert recovered["mono_ns"] > spin["ended"]
+
+
+def test_spinning_in_user_space(vm, reader):
+    """The trainer itself, real-time and busy, as with a collective that polls."""
+    rank = Rank(vm, 2, cpu=3, fifo=50, step=DEADLINE_MS)
+    rank.tell("spin 1500")
+    expect_stall(reader, 0, rank, DEADLINE_MS, culprit=bus.C_SPINNING, tid=rank.pid)
+    expect_recovery(reader, 0, rank, bus.STALLED)
+    rank.kill()
+
+
+@pytest.mark.parametrize("context", ["preempt", "irq"])
+def test_kernel_code_spins_on_its_cpu(vm, reader, rank, context):
+    """A driver that keeps the training CPU, with preemption or interrupts off."""
+    spinner = generator(vm, f"context={context} ms=1500", cpu=TRAINING)
+    expect_stall(reader, 0, rank, DEADLINE_MS, culprit=bus.C_SPINNING, tid=rank.pid)
+    expect_recovery(reader, 0, rank, bus.STALLED)
+    assert spinner.wait().rc == 0
+
+
+@pytest.mark.parametrize(("context", "culprit"), [("irq", bus.C_SPINNING), ("sleep", bus.C_DISK)])
+def test_stuck_in_a_driver(vm, reader, rank, context, culprit):
+    """The rank's own system call does not come back."""
+    vm.run("modprobe nullhz_stall_gen")
+    rank.tell(f"kernel context={context} ms=1500")
+    stalled = expect_stall(reader, 0, rank, DEADLINE_MS, culprit=culprit, tid=rank.pid)
+    assert bool(stalled["stall"]["evidence"] & bus.E_DISK) == (culprit == bus.C_DISK)
+    expect_recovery(reader, 0, rank, bus.STALLED)
+
+
+@pytest.mark.parametrize("context", ["preempt", "irq"])
+@pytest.mark.parametrize("wedged", [0, 1])
+def test_one_housekeeping_cpu_is_wedged(vm, reader, rank, wedged, context):
+    """The other one takes over: stalls are found in time, and the wedge is evidence."""
+    before = counter(vm, "passes")
+    # The command channel may be on that CPU: what follows takes until it is free again.
+    script = f"sleep 0.2; kill -STOP {rank.pid}; sleep 1.3; kill -CONT {rank.pid}"
+    other = vm.spawn(["taskset", "-c", str(1 - wedged), "sh", "-c", script])
+    wedge = generator(vm, f"context={context} ms=2000", cpu=wedged)
+    stalled = expect_stall(reader, 0, rank, DEADLINE_MS, culprit=bus.C_STOPPED)
+    assert stalled["stall"]["evidence"] & bus.E_HOUSEKEEPING
+    expect(reader, 0, rank, bus.EV_RECOVERED)
+    assert wedge.wait().rc == other.wait().rc == 0
+    assert counter(vm, "passes") - before > 100
+    vm.expect(r"rcu.*kthread starved", r"clocksource: Long readout interval")
+
+
+def test_python_holds_the_gil(vm, reader):
+    """A C library that sleeps with the interpreter's lock: no Python thread runs."""
+    rank = Rank.python(vm, "gil.py", 3, DEADLINE_MS)
+    expect_stall(reader, 0, rank, DEADLINE_MS, culprit=bus.C_SLEEPING, tid=rank.pid, comm="python3")
+    assert any("python3" in line for line in stacks(vm, rank))
+    expect_recovery(reader, 0, rank, bus.STALLED)
+    assert rank.command.wait().rc == 0
+    expect(reader, 0, rank, bus.EV_LEFT)
+
+
+@pytest.mark.parametrize(("command", "status"), [("exit", 0), (None, -9)])
+def test_exited_and_killed(vm, reader, rank, command, status):
+    """A trainer that dies is told at once, and is no stall."""
+    if command:
+        rank.tell(command)
+    else:
+        rank.signal("KILL")
+    crashed = expect(reader, 0, rank, bus.EV_CRASHED, pid=rank.pid, name="test")
+    assert crashed["level"] == bus.DEGRADING
+    assert rank.command.wait().rc == status
+    assert told(reader, rank=0) == ["REGISTERED", "CRASHED"]
+
+
+def test_dead_while_a_child_keeps_the_file(vm, reader, rank):
+    rank.do("fork")
+    rank.signal("KILL")
+    expect(reader, 0, rank, bus.EV_CRASHED, pid=rank.pid)
+    assert told(reader, rank=0) == ["REGISTERED", "CRASHED"]
+    vm.run("pkill -9 rank")
+
+
+def test_progress_within_a_step_and_grace(vm, reader, rank):
+    """What is alive in other ways is not called stalled."""
+    rank.do("work 50")
+    vm.run("sleep 1")
+    rank.do("grace 1500")
+    rank.do("quiet")
+    vm.run("sleep 1")
+    assert told(reader, rank=0) == ["REGISTERED"]
+    expect_stall(reader, 0, rank, DEADLINE_MS, culprit=bus.C_SLEEPING)

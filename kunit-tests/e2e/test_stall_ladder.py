@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The ladder over a hardware watchdog that must not fire: who steps back, and who is held."""
+
+import time
+
+import pytest
+from nullhz import bus
+from records import agent_status, snapshots
+from stalls import (
+    Rank,
+    arm,
+    ask,
+    counter,
+    expect,
+    expect_recovery,
+    expect_stall,
+    hardware,
+    listen,
+    state,
+    told,
+    tune,
+    wedge,
+)
+
+NODE = {"watchdog": "i6300esb"}
+DEADLINE_MS = 400
+BITE_MS = 1500
+TIMEOUT_S = 4
+
+
+@pytest.fixture
+def vm(shared_node):
+    vm = shared_node
+    vm.run("echo 0 > /sys/class/misc/nullhz-fault/incident_cooldown_ms")
+    tune(vm, no_ack_ms=300, bite_ms=BITE_MS, signal="none")
+    arm(vm, TIMEOUT_S)
+    return vm
+
+
+@pytest.fixture(autouse=True)
+def no_reset(vm):
+    seen = vm.monitor.position
+    boot = vm.read("/proc/sys/kernel/random/boot_id")
+    yield
+    assert [event.name for event in vm.monitor.events(seen)] == []
+    assert vm.read("/proc/sys/kernel/random/boot_id") == boot
+
+
+@pytest.fixture
+def reader(vm):
+    reader = listen(vm)
+    yield reader
+    reader.close()
+
+
+@pytest.fixture
+def rank(vm, reader):
+    rank = Rank(vm, cpu=2, step=DEADLINE_MS, comm=DEADLINE_MS)
+    yield rank
+    rank.kill()
+
+
+def test_waiting_for_a_peer_never_resets(vm, reader, rank):
+    rank.do(f"phase {bus.COMM_WAIT}")
+    rank.do("quiet")
+    stalled = expect_stall(reader, 0, rank, DEADLINE_MS, culprit=bus.C_SLEEPING, phase=bus.COMM_WAIT)
+    assert not stalled["stall"]["evidence"] & bus.E_PHASE
+    held = expect(reader, 0, rank, bus.EV_HELD, held=bus.H_NO_EVIDENCE, state=bus.NO_ACK)
+    assert held["level"] == bus.DEGRADING
+    # Long enough for the hardware, had the permit been shut.
+    time.sleep(TIMEOUT_S + 1)
+    assert told(reader, rank=0) == ["REGISTERED", "SUSPECT", "STALLED", "NO_ACK", "HELD"]
+    assert int(hardware(vm, "timeleft") or 1) > 0
+    rank.do("beat 20")
+    expect_recovery(reader, 0, rank, bus.NO_ACK)
+
+
+def test_recovery_just_before_the_bite(vm, reader, rank):
+    rank.do(f"spin {DEADLINE_MS + BITE_MS - 60}")
+    expect_recovery(reader, 0, rank, bus.NO_ACK)
+    time.sleep(TIMEOUT_S + 1)
+    assert told(reader, rank=0) == ["REGISTERED", "SUSPECT", "STALLED", "NO_ACK", "RECOVERED"]
+
+
+def test_recovery_after_the_bite_before_the_hardware(vm, reader, rank):
+    """The gate opens again, and the hardware is fed as before."""
+    rank.do(f"spin {DEADLINE_MS + BITE_MS + 1000}")
+    expect(reader, 0, rank, bus.EV_PREBITE)
+    expect_recovery(reader, 0, rank, bus.PREBITE)
+    time.sleep(TIMEOUT_S + 1)
+    assert told(reader, rank=0)[-2:] == ["PREBITE", "RECOVERED"]
+    assert ask(vm, "info")["armed"] == 1
+
+
+def test_the_agent_is_killed(vm, reader, rank):
+    """SIGKILL just when a rank stalls: the next agent takes the snapshot, nobody is reset."""
+    tune(vm, bite_ms=3_600_000)
+    before = set(snapshots(vm))
+    vm.run(f"kill -9 {agent_status(vm)['pid']}; kill -STOP {rank.pid}")
+    stalled = expect_stall(reader, 0, rank, DEADLINE_MS, culprit=bus.C_STOPPED)
+    acked = reader.wait(30, source=bus.SRC_BUS, kind=bus.BUS_ACKED)["bus"]
+    assert (acked["incident"], acked["result"]) == (stalled["incident"], 0)
+    assert acked["snapshot_id"] in set(snapshots(vm)) - before
+    rank.signal("CONT")
+    expect(reader, 0, rank, bus.EV_RECOVERED)
+
+
+@pytest.mark.parametrize(("policy", "then"), [("cont", bus.EV_RECOVERED), ("kill", bus.EV_CRASHED)])
+def test_signals_by_policy(vm, reader, rank, policy, then):
+    tune(vm, signal=policy)
+    rank.signal("STOP")
+    expect(reader, 0, rank, bus.EV_NO_ACK, culprit=bus.C_STOPPED)
+    expect(reader, 0, rank, then)
+    assert "PREBITE" not in told(reader)
+
+
+def test_disarmed_by_the_operator(vm, reader, rank):
+    tune(vm, reset=0)
+    rank.do("quiet")
+    expect(reader, 0, rank, bus.EV_HELD, held=bus.H_DISARMED)
+    assert hardware(vm, "state") == "inactive"
+    rank.do("beat 20")
+    expect_recovery(reader, 0, rank, bus.NO_ACK)
+
+
+def test_a_gap_of_the_sampler_is_no_stall(vm, reader, rank):
+    """Both housekeeping CPUs are gone for longer than the permit and the rank's deadline."""
+    late = counter(vm, "late")
+    for running in wedge(vm, (0, 1), 1600):
+        assert running.wait().rc == 0
+    event = reader.wait(20, source=bus.SRC_STALL, kind=bus.EV_LATE_SAMPLER)
+    assert event["level"] == bus.DEGRADING
+    assert 1_000_000_000 < event["stall"]["age_ns"] < 4_000_000_000
+    assert counter(vm, "late") > late
+    # It is as watchful as before.
+    rank.do("quiet")
+    expect_stall(reader, 0, rank, DEADLINE_MS)
+    rank.do("beat 20")
+    expect_recovery(reader, 0, rank, bus.STALLED)
+    assert told(reader, rank=0) == ["REGISTERED", "SUSPECT", "STALLED", "RECOVERED"]
+    time.sleep(TIMEOUT_S)
+
+
+def test_the_wall_clock_jumps(vm, reader, rank):
+    for jump in ("+2 days", "-4 days", "+2 days"):
+        vm.run(["date", "-s", jump])
+        vm.run("sleep 0.5")
+    assert told(reader, rank=0) == ["REGISTERED"]
+    assert ask(vm, "info")["armed"] == 1
+
+
+def test_checkpoint_requests(vm, reader, rank):
+    """All living ranks are asked; a mute one and one that leaves are told apart."""
+    mute, leaving = Rank(vm, 1), Rank(vm, 2)
+    for other in (mute, leaving):
+        other.do("answer 0")
+    request = ask(vm, "checkpoint")
+    number = request["request"]
+    assert number and request["asked"] == 3
+    vm.run("sleep 0.2")
+    leaving.leave()
+    expect(reader, 0, leaving, bus.EV_LEFT)
+    answers = ask(vm, "answers", number)
+    assert answers == {"request": number, "asked": 3, "answered": 1, "gone": 1}
+    assert state(vm, 0)["checkpoint_ack"] == number
+    mute.do("answer 1")
+    vm.run("sleep 0.2")
+    assert ask(vm, "answers", number)["answered"] == 2
+    mute.leave()
