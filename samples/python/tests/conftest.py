@@ -9,6 +9,7 @@ import errno
 import os
 import struct
 import warnings
+import weakref
 
 import pytest
 
@@ -26,16 +27,20 @@ class Watchdog:
         self.version = _abi.ABI_VERSION
         self.max_grace_ms = 600_000
         self.registered = None
-        # (step, phase) at every store that tests want to see.
-        self.seen = []
+        # Of each open file that is a rank.
+        self.ranks = weakref.WeakKeyDictionary()
 
-    def ioctl(self, command, argument):
+    def ioctl(self, file, command, argument):
         self.calls.append(command)
         if command in self.errors:
             raise OSError(self.errors[command], os.strerror(self.errors[command]))
         if command == _abi.IOC_INFO:
             return _abi.INFO.pack(self.version, _abi.PAGE_SIZE, 1024, 0, 10, self.max_grace_ms, 0, 0)
         if command == _abi.IOC_REGISTER:
+            rank = struct.unpack_from("I", argument)[0]
+            if rank in self.ranks.values():
+                raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
+            self.ranks[file] = rank
             self.poke(0, "128s", b"")
             names = ("rank", "flags", "name", "d0", "d1", "d2", "d3", "d4", "floor_ms", "warmup", "pad")
             self.registered = dict(zip(names, _abi.REGISTER.unpack(argument)))
@@ -85,7 +90,11 @@ def watchdog(tmp_path, monkeypatch):
     class PlayedDevice(_device.Device):
         def ioctl(self, command, argument=b""):
             assert not self._file.closed
-            return played.ioctl(command, argument)
+            return played.ioctl(self, command, argument)
+
+        def close(self):
+            super().close()
+            played.ranks.pop(self, None)
 
     monkeypatch.setattr(_device, "Device", PlayedDevice)
     monkeypatch.setitem(_heartbeat.register.__kwdefaults__, "device", played.path)

@@ -391,6 +391,24 @@ def test_child_may_register_itself(watchdog):
         assert watchdog.page()["step"] == 77
 
 
+def test_page_is_not_inherited_whoever_forks(watchdog):
+    """Not by children that C code makes either, of which Python knows nothing."""
+    with register(0, "job"):
+        with open("/proc/self/smaps") as smaps:
+            _, ours = smaps.read().split(watchdog.path)
+        flags = next(line for line in ours.splitlines() if line.startswith("VmFlags:"))
+        assert "dc" in flags.split()
+
+
+def test_rank_is_free_again_after_its_end(watchdog):
+    for end in ("leave", "abandon"):
+        heartbeat = register(0, "job")
+        with pytest.raises(WatchdogError, match="has this rank"):
+            register(0, "job")
+        getattr(heartbeat, end)()
+    register(0, "job").leave()
+
+
 def beat_in_worker(step):
     worker_heartbeat.beat(step)
     return worker_heartbeat.watched

@@ -239,6 +239,21 @@ class TestRun:
         assert run.where("save")[0] == "CHECKPOINT"
         assert run.where("train") == ["STEP"] * 3
 
+    def test_checkpoint_is_synced_before_the_answer(self, flavour, run, monkeypatch):
+        acks, fsync = {}, os.fsync
+
+        def recording(descriptor):
+            path = os.readlink(f"/proc/self/fd/{descriptor}")
+            acks[path] = run.watchdog.page()["checkpoint_ack"]
+            fsync(descriptor)
+
+        monkeypatch.setattr(os, "fsync", recording)
+        run.on_train = lambda run: run.watchdog.request(5) if run.trained == 1 else None
+        flavour.trainer(flavour.StallCallback("job"), run).fit_batches(3)
+        assert acks[f"{run.folder}/requested-step=2.ckpt"] == 0
+        assert acks[str(run.folder)] == 0
+        assert run.watchdog.page()["checkpoint_ack"] == 5
+
     def test_failed_save_answers_nothing(self, flavour, run, monkeypatch):
         callback = flavour.StallCallback("job")
         trainer = flavour.trainer(callback, run)
