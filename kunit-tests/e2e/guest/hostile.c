@@ -187,6 +187,8 @@ static void churn(long ms)
 			CHECK(ioctl(fd, NULLHZ_STALL_IOC_LEAVE));
 		munmap((void *)page, NULLHZ_STALL_PAGE_SIZE);
 		close(fd);
+		/* For whoever unloads the module. */
+		usleep(1000);
 	}
 	printf("{\"rounds\": %" PRIu64 "}\n", rounds);
 }

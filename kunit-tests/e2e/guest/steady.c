@@ -4,7 +4,8 @@
  *
  * Stores its step as fast as it can, into the page of rank NUMBER or, without
  * /dev/nullhz-stall, into memory of its own. Prints as JSON the longest time
- * between two of them, ns, and how many it lost the CPU involuntarily.
+ * between two of them, ns, how many took longer than 100 us and 1 ms, and how
+ * often it lost the CPU involuntarily.
  */
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -36,7 +37,7 @@ static volatile struct nullhz_stall_page *register_rank(int number)
 int main(int argc, char **argv)
 {
 	volatile struct nullhz_stall_page *page;
-	uint64_t now, last, end, longest = 0;
+	uint64_t now, last, end, longest = 0, over_100us = 0, over_1ms = 0;
 	struct rusage before, after;
 
 	if (argc != 3)
@@ -51,10 +52,14 @@ int main(int argc, char **argv)
 		now = now_ns();
 		if (now - last > longest)
 			longest = now - last;
+		over_100us += now - last > 100000;
+		over_1ms += now - last > 1000000;
 		last = now;
 	} while (now < end);
 	CHECK(getrusage(RUSAGE_SELF, &after));
-	printf("{\"watched\": %s, \"longest_ns\": %" PRIu64 ", \"switches\": %ld}\n",
-	       page == &own ? "false" : "true", longest, after.ru_nivcsw - before.ru_nivcsw);
+	printf("{\"watched\": %s, \"longest_ns\": %" PRIu64 ", \"over_100us\": %" PRIu64
+	       ", \"over_1ms\": %" PRIu64 ", \"switches\": %ld}\n",
+	       page == &own ? "false" : "true", longest, over_100us, over_1ms,
+	       after.ru_nivcsw - before.ru_nivcsw);
 	return 0;
 }

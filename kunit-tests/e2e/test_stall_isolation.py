@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A training rank on every isolated CPU, looked at every 10 ms: it never notices."""
+
+import json
+import statistics
+
+from isolation import TRAINING, interrupts, more_than_chance, moved, probe, traced
+from nullhz import bus, guest
+from stalls import Rank, counter, expect, expect_recovery, listen, tune
+
+NODE = {"append": "nullhz.agent=off"}
+SECONDS = 2
+DEADLINE_MS = 300
+
+
+def train(vm, seconds):
+    """A rank on each training CPU for a while: ({row: interrupts}, what each rank saw)."""
+    program = guest.put_program(vm, "steady")
+    ranks = [vm.spawn(["taskset", "-c", str(cpu), program, str(cpu), str(seconds + 2)]) for cpu in TRAINING]
+    vm.run("sleep 1")
+    before = interrupts(vm)
+    vm.run(f"sleep {seconds}")
+    after = interrupts(vm)
+    return moved(before, after), [json.loads(rank.wait().stdout) for rank in ranks]
+
+
+def test_modules_on_minus_off(shared_node):
+    """Equal windows in a balanced order, so that a drift of the host meets both alike.
+
+    An emulated CPU shares the host's with everything else: how long the longest
+    gap is says more of the host than of us. What can be told here: nothing in
+    the node takes the CPU more often, and the gaps are of the same distribution.
+    """
+    vm = shared_node
+    windows = {True: [], False: []}
+    for loaded in (True, False, False, True, True, False):
+        vm.run("modprobe nullhz_stall" if loaded else "modprobe -r nullhz_stall")
+        passes = counter(vm, "passes") if loaded else 0
+        window = train(vm, SECONDS)
+        assert {rank["watched"] for rank in window[1]} == {loaded}
+        # 10 ms each, less what the emulation loses.
+        assert not loaded or counter(vm, "passes") - passes > SECONDS * 50
+        windows[loaded].append(window)
+    counts = [[counts for counts, _ in windows[side]] for side in (True, False)]
+    assert more_than_chance(*counts) == {}
+
+    seen = {side: [rank for _, ranks in windows[side] for rank in ranks] for side in windows}
+    for name in ("longest_ns", "over_100us", "over_1ms", "switches"):
+        values = {side: sorted(rank[name] for rank in ranks) for side, ranks in seen.items()}
+        print(f"{name}: {values[True]} with the module, {values[False]} without")
+        assert statistics.median(values[True]) <= max(values[False]), name
+
+
+def test_nothing_of_ours_reaches_them(shared_node):
+    """Traced: also while another rank stalls, its stacks are logged, and it recovers."""
+    vm = shared_node
+    vm.run("modprobe nullhz_stall")
+    tune(vm, no_ack_ms=200, bite_ms=3_600_000)
+    reader = listen(vm)
+    rank = Rank(vm, 50, cpu=1, step=DEADLINE_MS)
+    with traced(vm) as trace:
+        program = guest.put_program(vm, "steady")
+        ranks = [vm.spawn(["taskset", "-c", str(cpu), program, str(cpu), "4"]) for cpu in TRAINING]
+        vm.run("sleep 0.5")
+        rank.do("spin 1200")
+        expect(reader, 0, rank, bus.EV_NO_ACK)
+        expect_recovery(reader, 0, rank, bus.NO_ACK)
+        assert all(running.wait().rc == 0 for running in ranks)
+    rank.leave()
+    assert trace.there, "nothing was traced"
+    assert trace.ours() == []
+    with traced(vm) as trace:
+        probe(vm)
+    assert trace.ours(), "the trace cannot see ours"
