@@ -155,8 +155,8 @@ static inline void nullhz_after_fork(void)
 }
 
 /*
- * The child has no mapping (MADV_DONTFORK). It has the open file, though, and
- * as long as that stays open the parent's crash would go unnoticed.
+ * The child has no mapping (MADV_DONTFORK). It has the open file, though, which
+ * is not its to keep: a LEAVE there would be the parent's.
  */
 static inline void nullhz_after_fork_in_child(void)
 {

@@ -25,8 +25,8 @@ use crate::{Device, Error};
 /// # Processes
 ///
 /// The heartbeat page is not inherited by children. One that is made by `fork()` without `exec()`
-/// must not use the rank (it would be ended by SIGSEGV), and keeps the registration open as long as
-/// it lives unless it closes the file. Children of [`std::process::Command`] have neither.
+/// must not use the rank: it would be ended by SIGSEGV. Children of [`std::process::Command`] have
+/// neither page nor file.
 #[must_use = "a rank that is dropped has crashed"]
 pub struct Rank {
     page: Page,
