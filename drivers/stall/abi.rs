@@ -145,7 +145,7 @@ values! {
 
 /// `NULLHZ_STALL_E_*`: bits of `nullhz_fault_stall.evidence`: why this node, not a peer, is at fault.
 pub mod evidence {
-    /// The rank is not in `COMM_WAIT`.
+    /// The rank works by itself: it tells its waits, and is in none.
     pub const PHASE: u32 = 0x01;
     /// A thread of it is in D state.
     pub const DISK: u32 = 0x02;

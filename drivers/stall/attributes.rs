@@ -6,7 +6,7 @@ use crate::abi::Held;
 use crate::budget;
 use crate::device::Handle;
 use crate::monitor::{wake, Monitor};
-use crate::tunables::{Policy, Tunables};
+use crate::tunables::{Policy, Tunables, ALL_EVIDENCE};
 use crate::witness::STACKS;
 use core::ops::RangeInclusive;
 use kernel::{
@@ -82,6 +82,7 @@ tunable!(RESET: c"reset", reset, 0..=1);
 tunable!(FEED: c"feed", feed, 0..=1);
 tunable!(FEED_TIMEOUT_S: c"feed_timeout_s", feed_timeout_s, 0..=3600);
 tunable!(REBOOT_S: c"reboot_s", reboot_s, 0..=3600);
+tunable!(EVIDENCE: c"evidence", evidence, 0..=ALL_EVIDENCE);
 tunable!(BUDGET: c"budget", budget, 0..=budget::REMEMBERED as u32);
 tunable!(STACK_THREADS: c"stack_threads", stack_threads, 0..=STACKS as u32);
 tunable!(STACKS_PER_MINUTE: c"stacks_per_minute", stacks_per_minute, 0..=1000);
@@ -122,6 +123,7 @@ static TUNABLES: AttributeGroup<Device> = AttributeGroup::named(
         &FEED,
         &FEED_TIMEOUT_S,
         &REBOOT_S,
+        &EVIDENCE,
         &BUDGET,
         &SIGNAL,
         &STACK_THREADS,

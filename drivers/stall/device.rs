@@ -2,7 +2,7 @@
 
 //! `/dev/nullhz-stall`.
 
-use crate::abi::{self, event, ioc, NAME_SIZE};
+use crate::abi::{self, event, ioc, Held, NAME_SIZE};
 use crate::deadline::Wishes;
 use crate::ffi;
 use crate::member::Member;
@@ -66,7 +66,6 @@ impl Handle {
         let Monitor {
             watchdog, tunables, ..
         } = &*self.monitor;
-        let node = watchdog.node();
         abi::Info {
             abi_version: abi::ABI_VERSION,
             page_size: abi::PAGE_SIZE as u32,
@@ -74,7 +73,7 @@ impl Handle {
             ranks: self.monitor.table.lock().len(),
             period_ms: PERIOD_MS,
             max_grace_ms: tunables.max_grace_ms.load(Relaxed),
-            armed: u32::from(node.armed && !node.exhausted),
+            armed: u32::from(watchdog.held() == Held::Not),
             resets: watchdog.resets(),
         }
     }
@@ -94,11 +93,11 @@ impl Handle {
             return Err(EBUSY);
         }
         let member = Arc::new(Member::new(raw.rank, name)?, GFP_KERNEL)?;
-        let (now, rules) = {
-            let table = self.monitor.table.lock();
-            (table.clock.at(ffi::monotonic_ns()), table.rules)
-        };
-        let rank = KBox::new(Rank::new(now, &wishes, &rules), GFP_KERNEL)?;
+        let mut rank = KBox::new(Rank::BLANK, GFP_KERNEL)?;
+        let table = self.monitor.table.lock();
+        let now = table.clock.at(ffi::monotonic_ns());
+        rank.begin(now, &wishes, &table.rules);
+        drop(table);
 
         let mut role = self.role.lock();
         if !matches!(*role, Role::Observer) {

@@ -3,10 +3,17 @@
 //! Whether the node is reset. Pure logic.
 //!
 //! In synchronous training one stuck rank stops all others, on every node. Only the node that has
-//! it may be reset, so a reset needs *local* evidence: the rank is in a phase in which it works by
-//! itself. In `COMM_WAIT` it waits for a peer, whatever else is known: never a reason. In `INIT`
-//! it may wait for peers too, and nothing has been computed yet: only together with a sign that
-//! this machine is at fault (D state, or a housekeeping CPU that does not run).
+//! it may be reset, so a reset needs *local* evidence:
+//!
+//! - In `COMM_WAIT` a rank waits for a peer, whatever else is known: never a reset.
+//! - Another phase is evidence by itself if the rank works alone in it, and that only a rank can
+//!   say that tells its waits: one that was never in `COMM_WAIT` may be waiting in any phase, as
+//!   where a framework hides the communication in a step.
+//! - In `INIT` it may wait for peers too, and nothing has been computed yet: only a sign that this
+//!   machine is at fault counts (D state, or a housekeeping CPU that does not run).
+//! - Otherwise any such sign counts, and that nobody on the node has acknowledged the incident.
+//!
+//! An operator chooses which evidence counts at all.
 
 use super::abi::{evidence, Held, Phase};
 
@@ -17,6 +24,8 @@ pub struct Node {
     pub armed: bool,
     /// The budget of resets is used up ([`super::budget::Ledger::exhausted`]).
     pub exhausted: bool,
+    /// The evidence that counts: [`mod@evidence`] bits.
+    pub counts: u32,
 }
 
 /// News about a reset.
@@ -28,21 +37,24 @@ pub enum Verdict {
     Held(Held),
 }
 
-/// All evidence against the node: `found` and what the phase itself says.
-pub fn evidence(phase: Phase, found: u32) -> u32 {
+/// All evidence against the node: `found`, and what `phase` says of a rank that tells its waits or
+/// does not.
+pub fn evidence(phase: Phase, tells_waits: bool, found: u32) -> u32 {
     match phase {
-        Phase::CommWait => found & !evidence::PHASE,
-        _ => found | evidence::PHASE,
+        Phase::Step | Phase::Checkpoint | Phase::Eval if tells_waits => found | evidence::PHASE,
+        _ => found & !evidence::PHASE,
     }
 }
 
 impl Node {
-    /// What holds back a reset for a rank that is stalled in `phase`.
-    pub(super) fn held(&self, phase: Phase, found: u32) -> Held {
+    /// What holds back a reset for a rank that is stalled in `phase`, with all the evidence there
+    /// is ([`evidence()`]).
+    pub(super) fn held(&self, phase: Phase, all: u32) -> Held {
+        let counts = all & self.counts;
         let enough = match phase {
             Phase::CommWait => false,
-            Phase::Init => found & (evidence::DISK | evidence::HOUSEKEEPING) != 0,
-            Phase::Step | Phase::Checkpoint | Phase::Eval => true,
+            Phase::Init => counts & (evidence::DISK | evidence::HOUSEKEEPING) != 0,
+            Phase::Step | Phase::Checkpoint | Phase::Eval => counts != 0,
         };
         match (enough, self.armed, self.exhausted) {
             (false, _, _) => Held::NoEvidence,

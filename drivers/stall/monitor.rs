@@ -8,7 +8,7 @@ use crate::deadline::Rules;
 use crate::face::Feeder;
 use crate::fault::{abi::state, Level, Source};
 use crate::ffi;
-use crate::ladder::{self, Verdict};
+use crate::ladder::Verdict;
 use crate::member::{class, Member};
 use crate::rank::{Change, Rank, Sight};
 use crate::report::{describe, with_node};
@@ -294,7 +294,7 @@ impl Monitor {
             self.look(entry, pass);
         }
         let found = self.evidence(entry, pass);
-        let Some(verdict) = entry.rank.judge(found, &self.watchdog.node()) else {
+        let Some(verdict) = entry.rank.judge(found, &self.watchdog.node(&self.tunables)) else {
             return;
         };
         let (mut stall, cpu) = self.look(entry, pass);
@@ -336,7 +336,7 @@ impl Monitor {
             culprit: seen.culprit.class as u32,
             tid: seen.culprit.tid,
             comm: seen.comm,
-            evidence: ladder::evidence(entry.rank.phase(), self.evidence(entry, pass)),
+            evidence: entry.rank.evidence(self.evidence(entry, pass)),
             ..describe(entry, pass.look.now, node)
         };
         (stall, seen.cpu)

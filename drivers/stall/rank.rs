@@ -16,10 +16,10 @@
 //! What is in the page is not trusted: any change of its step, progress or phase is a sign of
 //! life, no value has a meaning beyond that, and a phase out of range is STEP.
 
-use super::abi::{Culprit, Held, Phase, State};
+use super::abi::{Culprit, Held, Phase, State, PHASES};
 use super::clock::Look;
 use super::deadline::{ns, Deadline, Knowledge, Rules, Wishes};
-use super::ladder::{Node, Verdict};
+use super::ladder::{self, Node, Verdict};
 
 /// What a look at a rank shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +86,8 @@ pub struct Rank {
     spoilt: bool,
     bad_page: BadPage,
     held: Held,
+    /// It was in `COMM_WAIT` since it registered.
+    tells_waits: bool,
     stalls: u32,
     /// The sampler's time when it became STALLED.
     stalled_at: u64,
@@ -98,38 +100,48 @@ pub struct Rank {
 }
 
 impl Rank {
-    /// A rank that registers at `now`, in the sampler's time.
-    pub fn new(now: u64, wishes: &Wishes, rules: &Rules) -> Self {
-        let mut rank = Rank {
-            step: 0,
-            progress: 0,
-            since: now,
-            suspect_ns: 0,
-            deadline: Deadline {
-                proven_ns: 0,
-                stall_ns: 0,
-            },
-            grace_until: 0,
-            phase: Phase::Init,
-            state: State::Ok,
-            generation: rules.generation,
-            gaps: 0,
-            spoilt: true,
-            bad_page: BadPage::None,
-            held: Held::Not,
-            stalls: 0,
-            stalled_at: 0,
-            proof_since: None,
-            steps_seen: 0,
-            warmup_left: match wishes.warmup {
-                0 => rules.warmup,
-                steps => steps,
-            },
-            wishes: *wishes,
-            knowledge: Knowledge::EMPTY,
+    /// A rank that has not registered. To be put where it stays, and then begun: it is larger than
+    /// what a kernel's stack should hold.
+    pub const BLANK: Self = Rank {
+        step: 0,
+        progress: 0,
+        since: 0,
+        suspect_ns: 0,
+        deadline: Deadline {
+            proven_ns: 0,
+            stall_ns: 0,
+        },
+        grace_until: 0,
+        phase: Phase::Init,
+        state: State::Ok,
+        generation: 0,
+        gaps: 0,
+        spoilt: true,
+        bad_page: BadPage::None,
+        held: Held::Not,
+        tells_waits: false,
+        stalls: 0,
+        stalled_at: 0,
+        proof_since: None,
+        steps_seen: 0,
+        warmup_left: 0,
+        wishes: Wishes {
+            deadline_ms: [0; PHASES],
+            floor_ms: 0,
+            warmup: 0,
+        },
+        knowledge: Knowledge::EMPTY,
+    };
+
+    /// Registers at `now`, in the sampler's time; once, and before anything else.
+    pub fn begin(&mut self, now: u64, wishes: &Wishes, rules: &Rules) {
+        self.since = now;
+        self.warmup_left = match wishes.warmup {
+            0 => rules.warmup,
+            steps => steps,
         };
-        rank.set_deadline(rules);
-        rank
+        self.wishes = *wishes;
+        self.set_deadline(rules);
     }
 
     fn set_deadline(&mut self, rules: &Rules) {
@@ -171,6 +183,7 @@ impl Rank {
         self.step = sight.step;
         self.progress = sight.progress;
         self.phase = phase;
+        self.tells_waits |= phase == Phase::CommWait;
         self.since = look.now.saturating_sub(look.half_ns);
         self.gaps = look.gaps;
         self.spoilt = self.warmup_left != 0;
@@ -250,12 +263,12 @@ impl Rank {
     }
 
     /// At [`Change::Due`]: whether the node is to be reset for this rank's sake, of which
-    /// `evidence` is known. Tells news only: the same reason to hold back is told once per stall.
-    pub fn judge(&mut self, evidence: u32, node: &Node) -> Option<Verdict> {
+    /// `found` is known. Tells news only: the same reason to hold back is told once per stall.
+    pub fn judge(&mut self, found: u32, node: &Node) -> Option<Verdict> {
         if self.state < State::NoAck {
             return None;
         }
-        match node.held(self.phase, evidence) {
+        match node.held(self.phase, self.evidence(found)) {
             Held::Not => {
                 self.held = Held::Not;
                 let news = self.state != State::Prebite;
@@ -282,6 +295,11 @@ impl Rank {
     #[inline]
     pub fn wants_thread(&self) -> bool {
         self.state == State::Suspect
+    }
+
+    /// All evidence against the node that there is with what was `found`.
+    pub fn evidence(&self, found: u32) -> u32 {
+        ladder::evidence(self.phase, self.tells_waits, found)
     }
 
     /// Whether a phase out of range has been seen; true once.

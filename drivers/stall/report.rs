@@ -68,7 +68,7 @@ impl Monitor {
             Ending::Bitten => pr_warn!("the previous boot was reset because of a stall\n"),
             Ending::Reset => self.report_reset(),
         }
-        if self.watchdog.node().exhausted {
+        if self.watchdog.held() == Held::Budget {
             let resets = self.watchdog.resets();
             pr_warn!("{resets} resets within a day: disarmed until an operator writes to rearm\n");
             let stall = Stall {

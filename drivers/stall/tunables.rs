@@ -2,6 +2,7 @@
 
 //! What can be set while the module runs, and what it has counted.
 
+use crate::abi::evidence;
 use crate::deadline::Rules;
 use kernel::{
     sync::atomic::{Acquire, Atomic, Relaxed, Release},
@@ -12,6 +13,10 @@ use kernel::{
 pub(crate) const PERIOD_MS: u32 = 10;
 /// The same, ns.
 pub(crate) const PERIOD_NS: u64 = PERIOD_MS as u64 * 1_000_000;
+
+/// All that can speak against this node.
+pub(crate) const ALL_EVIDENCE: u32 =
+    evidence::PHASE | evidence::DISK | evidence::HOUSEKEEPING | evidence::AGENT;
 
 /// What a rank's process is sent at NO_ACK.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +114,8 @@ pub(crate) struct Tunables {
     pub(crate) feed_timeout_s: Atomic<u32>,
     /// What a reboot may take before the watchdog ends it, s; 0: not watched.
     pub(crate) reboot_s: Atomic<u32>,
+    /// The evidence that counts: `NULLHZ_STALL_E_*` bits.
+    pub(crate) evidence: Atomic<u32>,
     /// Resets within the window that make the node stop resetting itself.
     pub(crate) budget: Atomic<u32>,
     /// An index into [`Policy::ALL`].
@@ -132,6 +139,7 @@ impl Tunables {
             feed: Atomic::new(1),
             feed_timeout_s: Atomic::new(10),
             reboot_s: Atomic::new(60),
+            evidence: Atomic::new(ALL_EVIDENCE),
             budget: Atomic::new(budget),
             policy: Atomic::new(0),
             stack_threads: Atomic::new(8),

@@ -159,17 +159,17 @@ impl Watchdog {
     }
 
     /// What the node allows.
-    pub(crate) fn node(&self) -> Node {
+    pub(crate) fn node(&self, tunables: &Tunables) -> Node {
         Node {
             armed: self.armed.load(Relaxed),
             exhausted: self.exhausted.load(Relaxed),
+            counts: tunables.evidence.load(Relaxed),
         }
     }
 
     /// Why the node would not be reset, whatever happens.
     pub(crate) fn held(&self) -> Held {
-        let node = self.node();
-        match (node.exhausted, node.armed) {
+        match (self.exhausted.load(Relaxed), self.armed.load(Relaxed)) {
             (true, _) => Held::Budget,
             (false, false) => Held::Disarmed,
             (false, true) => Held::Not,

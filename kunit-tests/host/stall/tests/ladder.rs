@@ -22,10 +22,15 @@ const RULES: Rules = Rules {
 const FREE: Node = Node {
     armed: true,
     exhausted: false,
+    counts: u32::MAX,
 };
 
+/// A rank that tells its waits.
 fn bench() -> Bench {
-    Bench::new(&FIXED, &RULES)
+    let mut bench = Bench::new(&FIXED, &RULES);
+    bench.phase(Phase::CommWait);
+    bench.phase(Phase::Init);
+    bench
 }
 
 /// A rank whose PREBITE is due in `phase`.
@@ -105,30 +110,45 @@ fn every_sign_of_life_leads_back_from_every_rung() {
     assert_eq!(rungs, 0b11111);
 }
 
+/// A rank that never tells its waits, and whose PREBITE is due in `phase`.
+fn due_unknowing(phase: Phase) -> Bench {
+    let mut bench = Bench::new(&FIXED, &RULES);
+    bench.phase(phase);
+    while bench.look() != Some(Change::Due) {}
+    bench
+}
+
 #[test]
 fn evidence_decides() {
+    const P: u32 = evidence::PHASE;
     const D: u32 = evidence::DISK;
     const H: u32 = evidence::HOUSEKEEPING;
     const A: u32 = evidence::AGENT;
-    for found in 0..16 {
-        let of = |phase| due(phase).rank.judge(found, &FREE).unwrap();
-        assert_eq!(of(Phase::CommWait), Verdict::Held(Held::NoEvidence));
-        let local = found & (D | H) != 0;
-        let init = if local {
-            Verdict::Bite
-        } else {
-            Verdict::Held(Held::NoEvidence)
-        };
-        assert_eq!(of(Phase::Init), init);
-        for phase in [Phase::Step, Phase::Checkpoint, Phase::Eval] {
-            assert_eq!(of(phase), Verdict::Bite);
+    let verdict = |enough| match enough {
+        true => Verdict::Bite,
+        false => Verdict::Held(Held::NoEvidence),
+    };
+    for (found, counts) in (0..16).flat_map(|found| (0..16).map(move |counts| (found, counts))) {
+        let node = Node { counts, ..FREE };
+        let of = |mut bench: Bench| bench.rank.judge(found, &node).unwrap();
+        let signs = found & counts & !P;
+        for tells_waits in [true, false] {
+            let rank = if tells_waits { due } else { due_unknowing };
+            assert_eq!(of(rank(Phase::Init)), verdict(signs & (D | H) != 0));
+            for phase in [Phase::Step, Phase::Checkpoint, Phase::Eval] {
+                let alone = tells_waits && counts & P != 0;
+                assert_eq!(of(rank(phase)), verdict(alone || signs != 0));
+            }
         }
+        assert_eq!(of(due(Phase::CommWait)), verdict(false));
     }
-    assert_eq!(
-        ladder::evidence(Phase::Step, D | A),
-        evidence::PHASE | D | A
-    );
-    assert_eq!(ladder::evidence(Phase::CommWait, evidence::PHASE | H), H);
+    let of = ladder::evidence;
+    assert_eq!(of(Phase::Step, true, D | A), P | D | A);
+    assert_eq!(of(Phase::Step, false, P | A), A);
+    assert_eq!(of(Phase::Init, true, P), 0);
+    assert_eq!(of(Phase::CommWait, true, P | H), H);
+    assert_eq!(due(Phase::Eval).rank.evidence(D), P | D);
+    assert_eq!(due_unknowing(Phase::Eval).rank.evidence(D), D);
 }
 
 #[test]
@@ -137,10 +157,12 @@ fn what_holds_a_reset_back_is_told_once() {
     let disarmed = Node {
         armed: false,
         exhausted: true,
+        ..FREE
     };
     let exhausted = Node {
         armed: true,
         exhausted: true,
+        ..FREE
     };
     let held = |held| Some(Verdict::Held(held));
     assert_eq!(bench.rank.judge(0, &disarmed), held(Held::Disarmed));
@@ -228,7 +250,7 @@ enum Op {
     Page(u64, u64, u32),
     Grace(u32),
     Thread(Culprit),
-    Node(bool, bool),
+    Node(bool, bool, u32),
     Found(u32),
 }
 
@@ -240,7 +262,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (0..3u64, 0..3u64, 0..7u32).prop_map(|(a, b, c)| Op::Page(a, b, c)),
         1 => prop_oneof![Just(0), 1..1_500u32].prop_map(Op::Grace),
         2 => thread.prop_map(Op::Thread),
-        1 => any::<(bool, bool)>().prop_map(|(a, b)| Op::Node(a, b)),
+        1 => any::<(bool, bool, u32)>().prop_map(|(a, b, c)| Op::Node(a, b, c)),
         1 => (0..16u32).prop_map(Op::Found),
     ]
 }
@@ -253,6 +275,7 @@ struct Model {
     rung: usize,
     stalled_ns: u64,
     told: Held,
+    tells_waits: bool,
 }
 
 impl Model {
@@ -276,6 +299,7 @@ impl Model {
             if page != self.page {
                 self.quiet_ns = outside.min(PERIOD / 2);
                 self.page = page;
+                self.tells_waits |= page.2 == Phase::CommWait;
             }
             let from = std::mem::take(&mut self.rung);
             self.told = Held::Not;
@@ -310,10 +334,11 @@ impl Model {
     }
 
     fn judge(&mut self, found: u32, node: &Node) -> Option<Verdict> {
+        let found = found & node.counts;
         let local = match self.page.2 {
             Phase::CommWait => false,
             Phase::Init => found & 6 != 0,
-            _ => true,
+            _ => found & 14 != 0 || (self.tells_waits && node.counts & 1 != 0),
         };
         let held = if !local {
             Held::NoEvidence
@@ -352,7 +377,7 @@ proptest! {
 
     #[test]
     fn like_the_model(ops in vec(op(), 1..120)) {
-        let mut bench = bench();
+        let mut bench = Bench::new(&FIXED, &RULES);
         let mut model = Model {
             page: (0, 0, Phase::Init),
             quiet_ns: 0,
@@ -360,6 +385,7 @@ proptest! {
             rung: 0,
             stalled_ns: 0,
             told: Held::Not,
+            tells_waits: false,
         };
         let (mut node, mut found) = (FREE, 0);
         for op in ops {
@@ -378,7 +404,7 @@ proptest! {
                     }
                 }
                 Op::Thread(class) => bench.thread = class,
-                Op::Node(armed, exhausted) => node = Node { armed, exhausted },
+                Op::Node(armed, exhausted, counts) => node = Node { armed, exhausted, counts },
                 Op::Found(bits) => found = bits,
             }
             for _ in 0..looks {

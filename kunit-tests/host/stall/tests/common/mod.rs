@@ -44,11 +44,13 @@ pub struct Bench {
 impl Bench {
     pub fn new(wishes: &Wishes, rules: &Rules) -> Self {
         let now = 1_000 * SECOND;
+        let mut rank = Rank::BLANK;
+        rank.begin(now, wishes, rules);
         Bench {
             rules: *rules,
             clock: Clock::new(now, PERIOD),
             now,
-            rank: Rank::new(now, wishes, rules),
+            rank,
             sight: Sight {
                 step: 0,
                 progress: 0,

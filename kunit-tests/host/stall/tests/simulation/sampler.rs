@@ -189,7 +189,8 @@ impl Run {
             Sign::Crash => self.registered = false,
             Sign::Register => {
                 self.registered = true;
-                self.rank = Rank::new(self.clock.at(at), &WISHES, &self.rules);
+                self.rank = Rank::BLANK;
+                self.rank.begin(self.clock.at(at), &WISHES, &self.rules);
                 self.sight = Sight {
                     step: 0,
                     progress: 0,
@@ -242,7 +243,7 @@ impl Run {
         let mut run = Run {
             rules: *rules,
             clock: Clock::new(0, PERIOD),
-            rank: Rank::new(0, &WISHES, rules),
+            rank: Rank::BLANK,
             registered: false,
             sight: Sight {
                 step: 0,
