@@ -29,6 +29,10 @@ use kernel::{
 /// While a bite is due, the rank's threads are looked at so often, ns.
 const SURVEY_NS: u64 = 1_000_000_000;
 
+/// Ranks that are taken out in one pass because their processes are dead: the others' turn comes
+/// with the next ones, lest the death of a thousand delay a look.
+const BURIALS: u32 = 16;
+
 /// What all parts of the module share.
 #[pin_data]
 pub(crate) struct Monitor {
@@ -128,16 +132,20 @@ impl Monitor {
         let mut dead = false;
         let mut biting = false;
         for entry in table.entries.iter_mut() {
-            self.sample(entry, &mut pass, start);
+            if !entry.dead {
+                self.sample(entry, &mut pass, start);
+            }
             dead |= entry.dead;
             biting |= entry.rank.state() == State::Prebite;
         }
         table.stalled = pass.stalled;
         if dead {
-            while let Some(index) = table.entries.iter().position(|entry| entry.dead) {
-                if let Some(entry) = table.remove(index) {
-                    self.report_rank(event::CRASHED, &entry, table);
-                }
+            for _ in 0..BURIALS {
+                let dead = table.entries.iter().position(|entry| entry.dead);
+                let Some(entry) = dead.and_then(|index| table.remove(index)) else {
+                    break;
+                };
+                self.report_rank(event::CRASHED, &entry, table);
             }
             let at_prebite = |entry: &Entry| entry.rank.state() == State::Prebite;
             biting = table.entries.iter().any(at_prebite);
