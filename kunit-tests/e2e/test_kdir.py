@@ -33,7 +33,15 @@ def make(tmp_path):
 def tree(tmp_path):
     """What looks like a built kernel tree, as far as is looked."""
 
-    def build(release="7.3.4-nullhz", rust=True, symvers=True, metadata=True, series=True, compiler=None):
+    def build(
+        release="7.3.4-nullhz",
+        rust=True,
+        watchdog="y",
+        symvers=True,
+        metadata=True,
+        series=True,
+        compiler=None,
+    ):
         path = tmp_path / "linux"
         for directory in (CONFIG, "rust"):
             (path / directory).mkdir(parents=True)
@@ -41,9 +49,10 @@ def tree(tmp_path):
         (path / CONFIG / "kernel.release").write_text(f"{release}\n")
         rustc = subprocess.run(["/usr/bin/rustc", "--version"], capture_output=True, text=True).stdout.strip()
         options = f'CONFIG_RUST=y\nCONFIG_RUSTC_VERSION_TEXT="{compiler or rustc}"\n' if rust else ""
+        options += f"CONFIG_WATCHDOG_CORE={watchdog}\n"
         (path / CONFIG / "auto.conf").write_text(options)
         if symvers:
-            symbol = "0x0\tmce_register_early_handler\tvmlinux\tEXPORT_SYMBOL_GPL\t\n" if series else ""
+            symbol = "0x0\twatchdog_gate_install\tvmlinux\tEXPORT_SYMBOL_GPL\t\n" if series else ""
             (path / "Module.symvers").write_text(symbol)
         if metadata:
             (path / "rust/libkernel.rmeta").touch()
@@ -58,6 +67,7 @@ def tree(tmp_path):
         ({"release": "6.12.9"}, "Linux 6.12.9: Linux 7.3 is needed"),
         ({"release": "7.4.0-rc1"}, "Linux 7.4.0-rc1: Linux 7.3 is needed"),
         ({"rust": False}, "CONFIG_RUST=y"),
+        ({"watchdog": "m"}, "CONFIG_WATCHDOG_CORE=y"),
         ({"symvers": False}, "Module.symvers"),
         ({"metadata": False}, "Rust metadata"),
         ({"series": False}, "kernel-patches/series"),
