@@ -12,7 +12,7 @@ from stalls import LATE_NS, Rank, ask, counter, expect, expect_stall, listen, to
 NODE = {"append": "nullhz.agent=off", "watchdog": None}
 DEADLINE_MS = 400
 # What the kernel's own caches may move.
-SLACK_KIB = 2048
+SLACK_KIB = 6144
 
 
 @pytest.fixture
@@ -130,11 +130,10 @@ def test_the_file_outlives_what_registered(vm, reader, what):
         reader.wait(10, source=bus.SRC_STALL, kind=bus.EV_CRASHED, rank=0, pid=pid)
         assert told(reader, rank=0) == ["REGISTERED", "CRASHED"]
     else:
-        fields = {"exec": {"comm": "sleep", "tid": pid}, "thread": {}}[what]
+        # Where the thread that registered is dead, the others' state is told.
+        fields = {"culprit": bus.C_SLEEPING, "tid": pid, "comm": "sleep" if what == "exec" else "hostile"}
         stalled = reader.wait(10, source=bus.SRC_STALL, kind=bus.EV_STALLED, rank=0, pid=pid, **fields)
         assert stalled["stall"]["age_ns"] < (DEADLINE_MS * 1_000_000) + LATE_NS
-        culprit = stalled["stall"]["culprit"]
-        assert culprit == (bus.C_SLEEPING if what == "exec" else bus.C_EXITED)
     vm.run("pkill -9 hostile; pkill -9 sleep", check=False)
     reader.wait(10, source=bus.SRC_STALL, kind=bus.EV_CRASHED, rank=0)
 

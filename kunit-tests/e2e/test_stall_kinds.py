@@ -5,7 +5,7 @@ import json
 
 import pytest
 from nullhz import bus, guest
-from stalls import Rank, counter, expect, expect_recovery, expect_stall, generator, listen, told, tune
+from stalls import Rank, counter, expect, expect_recovery, expect_stall, generator, listen, state, told, tune
 
 NODE = {"append": "nullhz.agent=off", "watchdog": None}
 DEADLINE_MS = 400
@@ -49,7 +49,8 @@ def test_sigstop(vm, reader, rank):
     rank.signal("STOP")
     stalled = expect_stall(reader, 0, rank, DEADLINE_MS, culprit=bus.C_STOPPED, tid=rank.pid, comm="rank")
     assert stalled["stall"]["evidence"] & bus.E_PHASE
-    assert stalled["flags"] & bus.F_OPENED and stalled["stall"]["incident"] == stalled["incident"]
+    assert stalled["flags"] & bus.F_OPENED
+    assert state(vm, 0)["stalls"] == 1
     assert any("state:T" in line for line in stacks(vm, rank))
     rank.signal("CONT")
     expect_recovery(reader, 0, rank, bus.STALLED)
@@ -133,20 +134,21 @@ def test_stuck_in_a_driver(vm, reader, rank, context, culprit):
     expect_recovery(reader, 0, rank, bus.STALLED)
 
 
-@pytest.mark.parametrize("context", ["preempt", "irq"])
-@pytest.mark.parametrize("wedged", [0, 1])
+@pytest.mark.parametrize(("wedged", "context"), [(0, "irq"), (1, "preempt")])
 def test_one_housekeeping_cpu_is_wedged(vm, reader, rank, wedged, context):
     """The other one takes over: stalls are found in time, and the wedge is evidence."""
     before = counter(vm, "passes")
     # The command channel may be on that CPU: what follows takes until it is free again.
-    script = f"sleep 0.2; kill -STOP {rank.pid}; sleep 1.3; kill -CONT {rank.pid}"
+    script = f"sleep 1.3; kill -STOP {rank.pid}; sleep 0.8; kill -CONT {rank.pid}"
     other = vm.spawn(["taskset", "-c", str(1 - wedged), "sh", "-c", script])
-    wedge = generator(vm, f"context={context} ms=2000", cpu=wedged)
+    wedge = generator(vm, f"context={context} ms=3000", cpu=wedged)
     stalled = expect_stall(reader, 0, rank, DEADLINE_MS, culprit=bus.C_STOPPED)
     assert stalled["stall"]["evidence"] & bus.E_HOUSEKEEPING
+    silent = reader.wait(20, source=bus.SRC_STALL, kind=bus.EV_LATE_SAMPLER, cpu=wedged)
+    assert silent["stall"]["evidence"] == bus.E_HOUSEKEEPING
     expect(reader, 0, rank, bus.EV_RECOVERED)
     assert wedge.wait().rc == other.wait().rc == 0
-    assert counter(vm, "passes") - before > 100
+    assert counter(vm, "passes") - before > 150
     vm.expect(r"rcu.*kthread starved", r"clocksource: Long readout interval")
 
 

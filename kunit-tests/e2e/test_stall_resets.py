@@ -64,7 +64,9 @@ def previous(vm):
     """What this boot was told of the one before: stall events, and the bus's last words."""
     reader = listen(vm, newest=False)
     time.sleep(0.5)
-    events = [event for event in reader.events() if event["flags"] & bus.F_PREVIOUS_BOOT]
+    # A reset without last words is found by this boot, before anybody could listen.
+    old = bus.F_PREVIOUS_BOOT | bus.F_BOOT
+    events = [event for event in reader.events() if event["flags"] & old]
     reader.close()
     stalls = [event for event in events if event["source"] == bus.SRC_STALL]
     words = [event for event in events if event["source"] == bus.SRC_BUS]
