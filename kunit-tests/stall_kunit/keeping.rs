@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: GPL-2.0
+
+use kernel::prelude::*;
+
+#[kunit_tests(nullhz_stall_keeping)]
+mod tests {
+    use crate::abi::Culprit;
+    use crate::budget::{Ending, Ledger, Mark, STORED_SIZE};
+    use crate::culprit::{Survey, Thread};
+
+    const NOW: u64 = 1_790_000_000;
+
+    #[test]
+    fn a_boot_loop_ends() {
+        let mut ledger = Ledger::EMPTY;
+        for n in 0..3 {
+            assert!(!ledger.exhausted(NOW, 3));
+            ledger.set(Mark::Armed);
+            let Some(read) = Ledger::decode(&ledger.encode()) else {
+                panic!("not read back");
+            };
+            ledger = read;
+            assert!(ledger.boot(NOW + n, Some(true)) == Ending::Reset);
+        }
+        assert!(ledger.exhausted(NOW + 3, 3));
+        ledger.forgive();
+        assert_eq!(ledger.resets(NOW + 3), 0);
+    }
+
+    #[test]
+    fn damage_is_seen() {
+        let stored = Ledger::EMPTY.encode();
+        for bit in 0..STORED_SIZE * 8 {
+            let mut damaged = stored;
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(Ledger::decode(&damaged).is_none());
+        }
+        assert!(Ledger::decode(&stored[..STORED_SIZE - 1]).is_none());
+    }
+
+    #[test]
+    fn the_thread_that_is_stuck() {
+        let look = |before: Option<&Survey>| {
+            let mut survey = Survey::new(1, before);
+            for (tid, class) in [(1, Culprit::Sleeping), (2, Culprit::Disk)] {
+                survey.add(Thread { tid, class });
+            }
+            survey
+        };
+        let once = look(None);
+        assert_eq!(once.culprit().tid, 1);
+        let twice = look(Some(&once)).culprit();
+        assert!(twice.tid == 2 && twice.class == Culprit::Disk);
+    }
+}
