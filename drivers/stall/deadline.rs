@@ -22,8 +22,16 @@
 //! is the proven one: stalls are found after 1.5 typical intervals, and every first slow step is
 //! such an alarm.
 //!
-//! A change of the intervals' length is followed after four of them: the median of the last
-//! [`RECENT`] counts like the percentile.
+//! What follows from that, and has to be known:
+//!
+//! - A first slow interval of ten times the typical length is covered while that is less than
+//!   `default`: raise `default` where steps take more than a minute.
+//! - A change of the intervals' length is followed after four of them: the median of the last
+//!   [`RECENT`] counts like the percentile. A slow interval among these four is measured by the
+//!   old length.
+//! - A slow interval, once seen, makes the proven time as long for a week.
+//! - The percentiles are those of the last 4,096 to 8,192 intervals, older ones count less and
+//!   less, and are up to a sixteenth too long, never too short.
 //!
 //! Until [`KNOWN`] intervals of a phase were seen, and always in `INIT`, both times are the
 //! default. In `COMM_WAIT` they are at least those of `STEP`, since that is what is waited for.

@@ -3,9 +3,10 @@
 //! Days of training through the detector, at 100 looks per second: no false alarm, and every stall
 //! that is put in is found within the documented bound.
 //!
-//! The step times are simulated. `cargo test -p nullhz-stall-host --test simulation -- --nocapture`
+//! The step times are simulated, but for those of one job ([`recorded`]). `cargo test -p nullhz-stall-host --test simulation -- --nocapture`
 //! prints what each day was like.
 
+mod recorded;
 mod sampler;
 mod trace;
 
@@ -64,6 +65,7 @@ macro_rules! jobs {
 
 jobs! {
     steady: &STEPS, OnTime, Job::PLAIN;
+    as_recorded: &STEPS[..2], OnTime, Job { recorded: true, ..Job::PLAIN };
     noisy: &STEPS, OnTime, Job { jitter: 0.2, ..Job::PLAIN };
     slow_often: &STEPS, OnTime, Job { slow: Slow::OneIn(100), ..Job::PLAIN };
     slow_now_and_then: &STEPS, OnTime, Job { slow: Slow::OneIn(3_000), ..Job::PLAIN };

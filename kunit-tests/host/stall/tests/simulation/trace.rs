@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Training jobs: when their ranks show signs of life. Simulated, not recorded.
+//! Training jobs: when their ranks show signs of life. Simulated, but for the steps of one.
 
+use crate::recorded;
 use nullhz_stall_host::abi::Phase;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Exp1, LogNormal};
-use std::collections::VecDeque;
+use std::{collections::VecDeque, iter::Cycle, vec::IntoIter};
 
 pub const MS: u64 = 1_000_000;
 pub const SECOND: u64 = 1_000 * MS;
@@ -61,6 +62,8 @@ pub struct Job {
     pub compiles: u64,
     /// Crashes and starts again about so often, ns, 0: never.
     pub restarts: u64,
+    /// Steps are as recorded, over and over, in units of a hundredth of `step_ns` instead of a ms.
+    pub recorded: bool,
 }
 
 impl Job {
@@ -75,6 +78,7 @@ impl Job {
         peers: false,
         compiles: 0,
         restarts: 0,
+        recorded: false,
     };
 }
 
@@ -109,6 +113,7 @@ pub struct Trace {
     length: f64,
     /// Steps since the length changed.
     settled: u32,
+    recorded: Cycle<IntoIter<u64>>,
 }
 
 impl Trace {
@@ -137,6 +142,7 @@ impl Trace {
             doublings,
             length: 1.0,
             settled: 0,
+            recorded: recorded::steps().into_iter().cycle(),
         };
         trace.next_restart = trace.after(job.restarts);
         trace.start();
@@ -185,6 +191,9 @@ impl Trace {
     }
 
     fn step_time(&mut self) -> u64 {
+        if self.job.recorded {
+            return self.recorded.next().unwrap() * self.job.step_ns / 100;
+        }
         if self.doublings.last().is_some_and(|at| *at <= self.now) {
             self.doublings.pop();
             self.length *= 2.0;
