@@ -15,7 +15,7 @@ const UTC_FORMAT: &str = "%Y%m%dT%H%M%S%.3fZ";
 /// The name of a snapshot: `20261120T135512.123Z-i42-4f3a9c01-1a2b3c4d5e`.
 ///
 /// UTC of its start, so that names sort; the incident that it was taken for;
-/// the first four bytes of the boot id and CLOCK_MONOTONIC at its start in hex,
+/// the first four bytes of the bus's id and CLOCK_MONOTONIC at its start in hex,
 /// which tell exactly, whatever the wall clock did since, which incidents were
 /// open before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,7 +24,8 @@ pub struct Name {
     utc_ms: i64,
     /// The incident that it was taken for.
     pub incident: u64,
-    /// The first four bytes of the boot id.
+    /// The first four bytes of the id that the bus calls the boot's; there is a
+    /// new one whenever its module is loaded, as incidents are then counted anew.
     pub boot: u32,
     /// CLOCK_MONOTONIC when it was begun, ns.
     pub started_ns: u64,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The only `unsafe` code of this program: ioctls whose argument is a plain
-//! structure, `sched_setscheduler(2)` and `sync_file_range(2)`, for which none of
-//! the libraries used here has a safe function.
+//! structure, `sched_setscheduler(2)`, `sync_file_range(2)` and `mallopt(3)`, for
+//! which none of the libraries used here has a safe function.
 #![allow(unsafe_code)]
 
 use std::marker::PhantomData;
@@ -118,6 +118,15 @@ requests! {
     WATCHDOG_KEEPALIVE: i32 = code::WDIOC_KEEPALIVE;
     /// <linux/watchdog.h>: its timeout in seconds.
     WATCHDOG_GETTIMEOUT: i32 = code::WDIOC_GETTIMEOUT;
+}
+
+/// Has all threads allocate from one heap. glibc gives each thread one of its
+/// own and reserves 64 MiB of address space for it, all of which counts as
+/// locked memory. To be called before there are threads.
+pub fn use_one_heap() {
+    // SAFETY: No memory is passed. It cannot fail with this value, and then
+    // would only cost address space.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
 }
 
 /// Makes the calling thread SCHED_FIFO with this priority (1..=99). Threads

@@ -4,10 +4,12 @@
 use std::fmt::Write;
 
 use chrono::{DateTime, Local, SecondsFormat, Utc};
+use nullhz_stall::abi::Stall;
 use serde::Serialize;
 
 use crate::abi::{bus, flag, mce, source, Bus, Event, Level, Mce};
 use crate::mce_text;
+use crate::stall_text::{self, StallView};
 
 /// An event as JSON. Registers are strings in hex: JSON readers lose the low
 /// bits of 64-bit numbers.
@@ -51,6 +53,7 @@ enum Payload {
         acker: u32,
     },
     Mce(Box<mce_text::Registers>),
+    Stall(Box<StallView>),
     Raw {
         hex: String,
     },
@@ -206,6 +209,7 @@ fn kind_name(event: &Event) -> &'static str {
         (source::MCE, mce::ACTION_REQUIRED) => "action_required",
         (source::MCE, mce::FATAL) => "fatal",
         (source::MCE, mce::HIDDEN_UC) => "hidden_uncorrected",
+        (source::STALL, kind) => stall_text::kind_name(kind),
         _ => "",
     }
 }
@@ -223,6 +227,8 @@ fn payload(event: &Event) -> Payload {
         }),
         source::MCE => Mce::from_prefix(event.payload())
             .map(|mce| Payload::Mce(Box::new(mce_text::Registers::new(&mce)))),
+        source::STALL => Stall::from_prefix(event.payload())
+            .map(|stall| Payload::Stall(Box::new(StallView::new(&stall)))),
         _ => None,
     }
     .unwrap_or_else(|| Payload::Raw {
@@ -245,6 +251,9 @@ pub fn text(event: &Event) -> String {
         source::BUS => Bus::from_prefix(event.payload()).map(|bus| bus_text(event.kind, &bus)),
         source::MCE => {
             Mce::from_prefix(event.payload()).map(|mce| mce_text::text(kind_name(event), &mce))
+        }
+        source::STALL => {
+            Stall::from_prefix(event.payload()).map(|stall| stall_text::text_of(event.kind, &stall))
         }
         _ => None,
     }

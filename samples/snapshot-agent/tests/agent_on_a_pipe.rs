@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The real agent on a made-up bus: records come through standard input, the
-//! incidents are files in a directory. It can be killed and started again like
+//! incidents are files in a directory, and so are the ranks of a made-up stall
+//! watchdog. It can be killed and started again like
 //! the real one, because nothing of the bus is inside it.
 
 use std::fs;
@@ -8,6 +9,7 @@ use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 use nix::errno::Errno;
@@ -16,12 +18,20 @@ use nix::unistd::read;
 use nullhz_agent::abi::{state, Event, Incident, Info, EVENT_SIZE};
 use nullhz_agent::agent::{self, Options};
 use nullhz_agent::bus::{Bus, BATCH};
+use nullhz_agent::ranks::{Watchdog, Watchdogs};
+use nullhz_stall::abi as stall;
+use nullhz_stall::Error;
 
 #[derive(Parser)]
 struct Args {
     /// `incident-<id>` holds a record of the ABI, `ack-<id>` an acknowledgement.
     #[arg(long)]
     bus: PathBuf,
+
+    /// `ranks` holds their number, `request` the newest request's; an answer to
+    /// it is a file `answer-<request>-<rank>`, a stalled rank one `stalled-<rank>`.
+    #[arg(long)]
+    ranks: PathBuf,
 
     #[command(flatten)]
     options: Options,
@@ -107,6 +117,86 @@ impl Bus for Pipe {
     }
 }
 
+#[derive(Clone)]
+struct Ranks(PathBuf);
+
+impl Ranks {
+    fn number(&self, name: &str) -> u32 {
+        let text = fs::read_to_string(self.0.join(name)).unwrap_or_default();
+        text.trim().parse().unwrap_or(0)
+    }
+
+    fn count(&self, request: u32) -> stall::Checkpoint {
+        let asked = self.number("ranks");
+        stall::Checkpoint {
+            request,
+            asked,
+            answered: (0..asked)
+                .filter(|rank| self.has_answered(request, *rank))
+                .count() as u32,
+            gone: 0,
+        }
+    }
+
+    fn has_answered(&self, request: u32, rank: u32) -> bool {
+        self.0.join(format!("answer-{request}-{rank}")).exists()
+    }
+}
+
+impl Watchdogs for Ranks {
+    fn open(&self) -> Result<Box<dyn Watchdog>, Error> {
+        match self.0.join("ranks").exists() {
+            true => Ok(Box::new(self.clone())),
+            false => Err(Error::NoDevice(self.0.clone())),
+        }
+    }
+}
+
+impl Watchdog for Ranks {
+    fn info(&self) -> Result<stall::Info, Error> {
+        Ok(stall::Info {
+            ranks: self.number("ranks"),
+            armed: 1,
+            ..stall::Info::ZERO
+        })
+    }
+
+    fn request(&self) -> Result<stall::Checkpoint, Error> {
+        let request = self.number("request") + 1;
+        let temporary = self.0.join("new");
+        fs::write(&temporary, request.to_string()).unwrap();
+        fs::rename(temporary, self.0.join("request")).unwrap();
+        Ok(self.count(request))
+    }
+
+    fn answers(&self, request: u32) -> Result<stall::Checkpoint, Error> {
+        Ok(self.count(request))
+    }
+
+    fn ranks(&self) -> Result<Vec<stall::Rank>, Error> {
+        let request = self.number("request");
+        let rank = |rank: u32| {
+            let stalled = self.0.join(format!("stalled-{rank}")).exists();
+            stall::Rank {
+                rank,
+                phase: stall::Phase::Step as u32,
+                state: if stalled {
+                    stall::State::Stalled
+                } else {
+                    stall::State::Ok
+                } as u32,
+                checkpoint_ack: if self.has_answered(request, rank) {
+                    request
+                } else {
+                    0
+                },
+                ..stall::Rank::ZERO
+            }
+        };
+        Ok((0..self.number("ranks")).map(rank).collect())
+    }
+}
+
 fn main() -> ExitCode {
     let args = Args::parse();
     tracing_subscriber::fmt()
@@ -118,7 +208,7 @@ fn main() -> ExitCode {
         stdin: std::io::stdin(),
         dir: args.bus,
     };
-    match agent::run(bus, &args.options) {
+    match agent::run(bus, Arc::new(Ranks(args.ranks)), &args.options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(err) => {
             eprintln!("{err}");

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::report::Note;
 use crate::preflush;
+use crate::ranks::{Asking, Watchdogs};
 use crate::store::{monotonic_ns, Store};
 
 /// How long a pre-flush may take that nothing waits for.
@@ -18,10 +19,18 @@ pub enum Chore {
     Rotate,
     /// Write the subvolume's dirty data back.
     Preflush,
+    /// Ask the ranks for a checkpoint, and do not wait for it.
+    Checkpoint,
 }
 
 /// Does what comes until the sender is gone.
-pub fn run(store: &Store, keep: usize, chores: Receiver<Chore>, notes: &Sender<Note>) {
+pub fn run(
+    store: &Store,
+    watchdogs: &dyn Watchdogs,
+    keep: usize,
+    chores: Receiver<Chore>,
+    notes: &Sender<Note>,
+) {
     for chore in chores {
         let note = match chore {
             Chore::Rotate => rotate(store, keep),
@@ -30,6 +39,7 @@ pub fn run(store: &Store, keep: usize, chores: Receiver<Chore>, notes: &Sender<N
                 preflush::write_back(&store.layout().subvolume_path(), PREFLUSH_BUDGET);
                 Note::Preflushed(monotonic_ns().saturating_sub(begun_ns))
             }
+            Chore::Checkpoint => Note::Requested(Asking::now(watchdogs, 0)),
         };
         if notes.send(note).is_err() {
             return;

@@ -29,6 +29,8 @@ pub struct Open {
     pub opened_ns: u64,
     /// When the agent learnt of it (CLOCK_MONOTONIC, ns).
     pub seen_ns: u64,
+    /// When the bus calls it expired (CLOCK_MONOTONIC, ns).
+    pub expires_ns: u64,
     /// When it is acknowledged as failed (CLOCK_MONOTONIC, ns).
     pub deadline_ns: u64,
 }
@@ -145,6 +147,7 @@ mod tests {
             id,
             opened_ns: id,
             seen_ns: id,
+            expires_ns: deadline_ns,
             deadline_ns,
         }
     }

@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use nix::sys::eventfd::EventFd;
 use nix::sys::signalfd::SignalFd;
+use nullhz_stall::abi::event as stall_event;
 
 use super::chores::Chore;
 use super::engine::{Engine, Open, Settled};
@@ -71,7 +72,8 @@ pub struct Settings {
     pub told_seq: u64,
     /// After this an incident without a snapshot is acknowledged as failed.
     pub deadline: Duration,
-    /// Pre-flushes because of DEGRADING events are at least this far apart.
+    /// Pre-flushes because of single events are at least this far apart, and so
+    /// are requests for checkpoints.
     pub preflush_interval: Duration,
 }
 
@@ -82,6 +84,7 @@ pub struct Progress {
     stopping: bool,
     fed_ns: u64,
     preflushed_ns: Option<u64>,
+    asked_ns: Option<u64>,
     /// When an event of a source and level was last told, 0: never.
     told_ns: Told,
 }
@@ -208,8 +211,8 @@ impl<B: Bus> EventLoop<B> {
                     wake_ns,
                 });
             }
-            if news && event.level == Level::Degrading as u8 {
-                self.preflush(now_ns);
+            if news {
+                self.prepare(event, now_ns);
             }
         }
         // The record that opened an incident may be among those lost.
@@ -260,6 +263,7 @@ impl<B: Bus> EventLoop<B> {
             id: incident.incident,
             opened_ns: incident.opened_ns,
             seen_ns: now_ns,
+            expires_ns: incident.deadline_ns,
             // The agent's own. At the bus's the incident expires without help,
             // and a snapshot that comes later is worth acknowledging late.
             deadline_ns: now_ns.saturating_add(deadline_ns),
@@ -270,6 +274,8 @@ impl<B: Bus> EventLoop<B> {
     /// Gives the snapshotter what waits for it.
     fn dispatch(&mut self) {
         if let Some(job) = self.progress.engine.next_job() {
+            // The snapshotter asks the ranks.
+            self.progress.asked_ns = Some(monotonic_ns());
             // It has room: the engine gives one job at a time. Should the
             // thread be gone, the deadline acknowledges the failure.
             let _ = self.jobs.try_send(job);
@@ -320,7 +326,9 @@ impl<B: Bus> EventLoop<B> {
         let always = expired
             || event.level >= Level::Fatal as u8
             || event.flags & (flag::OPENED | flag::PREVIOUS_BOOT) != 0;
-        if !always && event.level < Level::Degrading as u8 && event.lost == 0 {
+        // A rank's WATCH events are rare, and say how it came to the others.
+        let counted = event.level < Level::Degrading as u8 && event.source != source::STALL;
+        if !always && counted && event.lost == 0 {
             return false;
         }
         let row = self.progress.told_ns.0.get_mut(usize::from(event.source));
@@ -334,12 +342,22 @@ impl<B: Bus> EventLoop<B> {
         always || due
     }
 
-    fn preflush(&mut self, now_ns: u64) {
+    /// Does what makes a snapshot that may follow a better one.
+    fn prepare(&mut self, event: &Event, now_ns: u64) {
+        let degrading = event.level == Level::Degrading as u8;
+        let of_stall = event.source == source::STALL;
         let interval_ns = self.settings.preflush_interval.as_nanos() as u64;
         let due = |last: u64| now_ns.saturating_sub(last) >= interval_ns;
-        if self.progress.preflushed_ns.is_none_or(due) {
-            self.progress.preflushed_ns = Some(now_ns);
+        // A rank that has failed is no sign that the node will; and when it had
+        // stalled, all were asked.
+        if degrading && !of_stall && self.progress.asked_ns.is_none_or(due) {
+            self.progress.asked_ns = Some(now_ns);
             // Full: a chore is slow, and one more would not make it faster.
+            let _ = self.chores.try_send(Chore::Checkpoint);
+        }
+        let suspect = of_stall && event.kind == stall_event::SUSPECT;
+        if (degrading || suspect) && self.progress.preflushed_ns.is_none_or(due) {
+            self.progress.preflushed_ns = Some(now_ns);
             let _ = self.chores.try_send(Chore::Preflush);
         }
     }

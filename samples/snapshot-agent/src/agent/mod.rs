@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | `nullhz-agent` | FIFO | [`event_loop`]: bus, deadlines, acknowledgements, watchdog |
 //! | `snapshot` | FIFO | [`snapshotter`]: one snapshot at a time |
-//! | `chores` | normal | [`chores`]: rotation, pre-flush of a degrading node |
+//! | `chores` | normal | [`chores`]: rotation, preparations of a degrading node |
 //! | `report` | normal | [`report`]: logs, statistics, files |
 //! | `hooks` | normal | [`hooks`]: runs the hook programs |
 
@@ -13,6 +13,7 @@ pub mod chores;
 pub mod engine;
 pub mod event_loop;
 pub mod hooks;
+pub mod prometheus;
 pub mod report;
 pub mod rt;
 pub mod snapshotter;
@@ -37,7 +38,9 @@ use tracing::info;
 
 use crate::bus::Bus;
 use crate::error::{Error, Result};
+use crate::ranks::{StallDeviceArg, Watchdogs};
 use crate::store::{monotonic_ns, Layout, Store};
+use crate::sys;
 use crate::view;
 use chores::Chore;
 use event_loop::{EventLoop, Progress};
@@ -76,6 +79,22 @@ pub struct Options {
     #[arg(value_parser = clap::value_parser!(u32).range(1..=3_600_000))]
     pub snapshot_deadline_ms: u32,
 
+    /// The stall watchdog's device.
+    #[command(flatten)]
+    pub stall_device: StallDeviceArg,
+
+    /// Time for the ranks to write the checkpoint that they are asked for before
+    /// a snapshot; at most half of what the incident's deadline leaves. 0: they
+    /// are not asked
+    #[arg(
+        long,
+        env = "NULLHZ_CHECKPOINT_BUDGET_MS",
+        default_value_t = 2_000,
+        value_name = "MS"
+    )]
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=3_600_000))]
+    pub checkpoint_budget_ms: u32,
+
     /// Time for the pre-flush before a snapshot; 0: none
     #[arg(
         long,
@@ -86,7 +105,8 @@ pub struct Options {
     #[arg(value_parser = clap::value_parser!(u32).range(0..=3_600_000))]
     pub preflush_budget_ms: u32,
 
-    /// Least time between pre-flushes because of DEGRADING events
+    /// Least time between pre-flushes, and between checkpoint requests, because
+    /// of events that open no incident
     #[arg(
         long,
         env = "NULLHZ_PREFLUSH_INTERVAL_MS",
@@ -144,13 +164,15 @@ fn some_cpus(text: &str) -> Result<String, String> {
     }
 }
 
-/// Runs the agent on `bus` until SIGTERM or SIGINT.
+/// Runs the agent on `bus`, with the ranks that `watchdogs` knows, until SIGTERM
+/// or SIGINT.
 ///
 /// # Errors
 ///
 /// Whatever keeps it from starting, and `Bus` when the bus fails later.
-pub fn run<B: Bus>(bus: B, options: &Options) -> Result<()> {
+pub fn run<B: Bus>(bus: B, watchdogs: Arc<dyn Watchdogs>, options: &Options) -> Result<()> {
     let started_ns = monotonic_ns();
+    sys::use_one_heap();
     // Before any thread, so that all of them leave the signals to the loop.
     let signals = termination_signals()?;
     let cpus = cpus(options);
@@ -194,13 +216,22 @@ pub fn run<B: Bus>(bus: B, options: &Options) -> Result<()> {
     let chores_store = Store::open(&options.layout)?;
     let keep = usize::from(options.keep);
     let chores_notes = notes.clone();
+    let chores_watchdogs = watchdogs.clone();
     spawn("chores", move || {
-        chores::run(&chores_store, keep, chores_to_do, &chores_notes);
+        chores::run(
+            &chores_store,
+            &*chores_watchdogs,
+            keep,
+            chores_to_do,
+            &chores_notes,
+        );
     })?;
     let snapshotter = Snapshotter {
         store,
         boot_id: info.boot_id,
         started_ns,
+        watchdogs: watchdogs.clone(),
+        checkpoint_budget: millis(options.checkpoint_budget_ms),
         preflush_budget: millis(options.preflush_budget_ms),
     };
     let snapshotter_done = done.clone();
@@ -212,6 +243,8 @@ pub fn run<B: Bus>(bus: B, options: &Options) -> Result<()> {
     let realtime = rt.apply();
     let reporter = Reporter {
         counters: counters.clone(),
+        watchdogs,
+        told_absent: false,
         state_file: options.state_file.clone(),
         textfile: options.textfile.clone(),
         hooks,

@@ -14,10 +14,14 @@ use tracing::{error, info, warn};
 
 use super::engine::Settled;
 use super::hooks::{Hooks, Occasion};
+use super::prometheus;
 use super::snapshotter::Outcome;
-use super::state::{self, EventCount, IncidentReport, ResetReason, State};
+use super::state::{
+    self, CheckpointReport, EventCount, IncidentReport, ResetReason, StallState, State,
+};
 use super::stats::{ms, Counters, Window};
 use crate::abi::{bus, flag, source, Bus, Event, Level};
+use crate::ranks::{self, Asked, Asking, End, Watchdogs};
 use crate::snapshot::Name;
 use crate::view::{self, EventView};
 
@@ -48,8 +52,10 @@ pub enum Note {
         /// What is left.
         kept: usize,
     },
-    /// A pre-flush because of a DEGRADING event took so long, ns.
+    /// A pre-flush because of a DEGRADING or SUSPECT event took so long, ns.
     Preflushed(u64),
+    /// The ranks were asked for a checkpoint because of a DEGRADING event.
+    Requested(Asking),
     /// Something failed.
     Trouble(String),
     /// The agent ends.
@@ -73,6 +79,10 @@ pub struct Acknowledged {
 pub struct Reporter {
     /// Counts of the loop.
     pub counters: Arc<Counters>,
+    /// The ranks.
+    pub watchdogs: Arc<dyn Watchdogs>,
+    /// Whether it was said that there is no stall watchdog.
+    pub told_absent: bool,
     /// Where `status` looks.
     pub state_file: PathBuf,
     /// Where node_exporter looks.
@@ -89,6 +99,8 @@ pub struct Reporter {
 #[derive(Debug, Default)]
 pub struct Windows {
     wake: Window,
+    checkpoint: Window,
+    request_to_snapshot: Window,
     preflush: Window,
     snapshot: Window,
     awake_to_durable: Window,
@@ -133,11 +145,20 @@ impl Reporter {
                 return true;
             }
             Note::Preflushed(ns) => {
-                info!(
-                    "pre-flush because of a degrading node: {}",
-                    view::duration(ns)
-                );
+                info!("pre-flush, in case of a snapshot: {}", view::duration(ns));
                 self.state.degrading_preflushes += 1;
+                return true;
+            }
+            Note::Requested(asking) => {
+                self.asking(&asking);
+                if let Some(asked) = asking.done() {
+                    let Asked { answers, .. } = asked;
+                    info!(
+                        "checkpoint request {} to {} ranks, in case of a snapshot",
+                        answers.request, answers.asked
+                    );
+                }
+                return true;
             }
             Note::Trouble(text) => error!("{text}"),
             Note::Stop => {}
@@ -184,12 +205,61 @@ impl Reporter {
         }
     }
 
+    /// Counts requests, and tells why there was none.
+    fn asking(&mut self, asking: &Asking) {
+        match asking {
+            Asking::Not | Asking::Nobody => {}
+            Asking::Absent if self.told_absent => {}
+            Asking::Absent => {
+                info!("no stall watchdog: ranks are not asked for checkpoints");
+                self.told_absent = true;
+            }
+            Asking::Failed(why) => warn!("ranks not asked for a checkpoint: {why}"),
+            Asking::Done(_) => {
+                self.state.checkpoint_requests += 1;
+                self.told_absent = false;
+            }
+        }
+    }
+
+    fn asked(&mut self, asked: &Asked) {
+        let Asked {
+            answers,
+            asked_ns,
+            ended_ns,
+            end,
+        } = asked;
+        let wait = ended_ns - asked_ns;
+        self.windows.checkpoint.add(wait);
+        info!(
+            "checkpoint request {}: {} of {} ranks answered, {} are gone, after {}{}",
+            answers.request,
+            answers.answered,
+            answers.asked,
+            answers.gone,
+            view::duration(wait),
+            match end {
+                End::Answered => "",
+                End::Stalled => "; the others are stalled, or wait for one that is",
+                End::OutOfTime => "; the others had no more time",
+            },
+        );
+    }
+
     fn done(&mut self, outcome: &Outcome) {
+        self.asking(&outcome.asking);
+        if let Some(asked) = outcome.asking.done() {
+            self.asked(asked);
+        }
         let Some(name) = outcome.name else {
             return;
         };
         let preflush = outcome.flushed_ns - outcome.begun_ns;
         let snapshot = outcome.durable_ns - outcome.flushed_ns;
+        if let Some(asked) = outcome.asking.done() {
+            let since = outcome.durable_ns.saturating_sub(asked.asked_ns);
+            self.windows.request_to_snapshot.add(since);
+        }
         self.windows.preflush.add(preflush);
         self.windows.snapshot.add(snapshot);
         let seen = outcome.results.iter().map(|settled| settled.open.seen_ns);
@@ -233,6 +303,7 @@ impl Reporter {
             time: now(),
             opened_ns: open.opened_ns,
             awake_ms: since_opened(open.seen_ns),
+            checkpoint: taken.as_ref().and_then(|work| checkpoint_report(work)),
             preflush_ms: taken
                 .as_ref()
                 .map(|work| ms(work.flushed_ns - work.begun_ns)),
@@ -305,7 +376,7 @@ impl Reporter {
             warn!("{err}");
         }
         if let Some(path) = &self.textfile {
-            if let Err(err) = state::replace(path, &state::prometheus(&self.state)) {
+            if let Err(err) = state::replace(path, &prometheus::text(&self.state)) {
                 warn!("{err}");
             }
         }
@@ -325,6 +396,8 @@ impl Reporter {
         state.events_lost = self.counters.lost.load(Ordering::Relaxed);
         state.events_unknown = self.counters.unknown.load(Ordering::Relaxed);
         state.wake = self.windows.wake.summary();
+        state.checkpoint = self.windows.checkpoint.summary();
+        state.request_to_snapshot = self.windows.request_to_snapshot.summary();
         state.preflush = self.windows.preflush.summary();
         state.snapshot = self.windows.snapshot.summary();
         state.awake_to_durable = self.windows.awake_to_durable.summary();
@@ -333,7 +406,35 @@ impl Reporter {
         state.hooks_failed = tally.failed;
         state.hooks_timed_out = tally.timed_out;
         state.hooks_dropped = tally.dropped;
+        state.stall = stall_state(&*self.watchdogs);
     }
+}
+
+fn checkpoint_report(work: &Outcome) -> Option<CheckpointReport> {
+    let asked = work.asking.done()?;
+    Some(CheckpointReport {
+        request: asked.answers.request,
+        asked: asked.answers.asked,
+        answered: asked.answers.answered,
+        gone: asked.answers.gone,
+        end: asked.end.name().into(),
+        wait_ms: ms(asked.ended_ns - asked.asked_ns),
+        to_snapshot_ms: ms(work.durable_ns.saturating_sub(asked.asked_ns)),
+    })
+}
+
+/// How the stall watchdog is; `None` when there is none, or none for this user.
+fn stall_state(watchdogs: &dyn Watchdogs) -> Option<StallState> {
+    let watchdog = watchdogs.open().ok()?;
+    let info = watchdog.info().ok()?;
+    let ranks = watchdog.ranks().ok()?;
+    let stalled = ranks.iter().filter(|rank| ranks::is_stalled(rank)).count();
+    Some(StallState {
+        ranks: info.ranks,
+        stalled: u32::try_from(stalled).unwrap_or(u32::MAX),
+        armed: info.armed != 0,
+        resets: info.resets,
+    })
 }
 
 /// Seconds since 1970, to the millisecond.

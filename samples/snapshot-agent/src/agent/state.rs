@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What the agent tells the world about itself: a JSON file for
-//! `nullhz-agent status` and scripts, and a text file for Prometheus.
+//! `nullhz-agent status` and scripts; see also [`prometheus`](super::prometheus).
 
-use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
@@ -13,6 +12,7 @@ use crate::error::{Error, Result};
 
 /// Everything.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct State {
     /// Version of the agent.
     pub version: String,
@@ -46,6 +46,10 @@ pub struct State {
     pub incidents_failed: u64,
     /// From the event to the agent's being awake.
     pub wake: Summary,
+    /// From the request for a checkpoint to the last answer that was waited for.
+    pub checkpoint: Summary,
+    /// From the request for a checkpoint to the snapshot on disk.
+    pub request_to_snapshot: Summary,
     /// The pre-flushes before snapshots.
     pub preflush: Summary,
     /// From the end of the pre-flush to the snapshot on disk.
@@ -58,8 +62,12 @@ pub struct State {
     pub rotations: u64,
     /// Snapshots deleted by the rotation.
     pub snapshots_deleted: u64,
-    /// Pre-flushes because of DEGRADING events.
+    /// Pre-flushes because of DEGRADING and SUSPECT events.
     pub degrading_preflushes: u64,
+    /// Requests to the ranks for a checkpoint.
+    pub checkpoint_requests: u64,
+    /// The stall watchdog, when there is one.
+    pub stall: Option<StallState>,
     /// Hooks that exited with 0.
     pub hooks_ok: u64,
     /// Hooks that did not, or could not be run.
@@ -98,6 +106,9 @@ pub struct IncidentReport {
     pub opened_ns: u64,
     /// From its opening to the agent's knowing of it.
     pub awake_ms: f64,
+    /// What the ranks were asked for, when they were.
+    #[serde(default)]
+    pub checkpoint: Option<CheckpointReport>,
     /// How long the pre-flush took; none was needed for a repeated
     /// acknowledgement.
     pub preflush_ms: Option<f64>,
@@ -111,6 +122,39 @@ pub struct IncidentReport {
     pub snapshot: Option<String>,
     /// Why there is no snapshot or no acknowledgement.
     pub error: Option<String>,
+}
+
+/// A request for a checkpoint before a snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CheckpointReport {
+    /// Its number.
+    pub request: u32,
+    /// Ranks that were asked.
+    pub asked: u32,
+    /// Of those, how many answered in time: their checkpoint is on disk.
+    pub answered: u32,
+    /// Of those, how many left or crashed meanwhile.
+    pub gone: u32,
+    /// Why the agent went on: `answered`, `stalled` (who owed an answer could
+    /// not give one) or `out-of-time`.
+    pub end: String,
+    /// How long it waited.
+    pub wait_ms: f64,
+    /// From the request to the snapshot on disk.
+    pub to_snapshot_ms: f64,
+}
+
+/// The stall watchdog at a glance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StallState {
+    /// Ranks that it watches.
+    pub ranks: u32,
+    /// Of those, how many are stalled.
+    pub stalled: u32,
+    /// Whether a hardware watchdog will reset the node.
+    pub armed: bool,
+    /// Watchdog resets within the budget's window.
+    pub resets: u32,
 }
 
 /// A FATAL event of the previous boot.
@@ -146,218 +190,12 @@ pub fn replace(path: &Path, text: &str) -> Result<()> {
     fs::rename(&temporary, path).map_err(Error::io(what()))
 }
 
-/// The state in Prometheus' text format.
-pub fn prometheus(state: &State) -> String {
-    let mut out = Text(String::new());
-    out.one(
-        "up",
-        "gauge",
-        "1 while the agent runs; see the update time too.",
-        f64::from(u8::from(state.up)),
-    );
-    out.one(
-        "start_time_seconds",
-        "gauge",
-        "When the agent started.",
-        state.started,
-    );
-    out.one(
-        "update_time_seconds",
-        "gauge",
-        "When this file was written.",
-        state.updated,
-    );
-    out.one(
-        "realtime",
-        "gauge",
-        "1 when the agent's threads are real-time ones.",
-        f64::from(u8::from(state.realtime)),
-    );
-
-    out.head("event_records_total", "counter", "Fault records read.");
-    for event in &state.events {
-        out.event("event_records_total", event, event.records);
-    }
-    out.head(
-        "events_total",
-        "counter",
-        "Fault occurrences that the records stand for.",
-    );
-    for event in &state.events {
-        out.event("events_total", event, event.occurrences);
-    }
-    out.count(
-        "events_lost_total",
-        "Records missed because the agent read too slowly.",
-        state.events_lost,
-    );
-    out.count(
-        "events_unknown_total",
-        "Records of an unknown source or level.",
-        state.events_unknown,
-    );
-
-    out.count(
-        "incidents_opened_total",
-        "Incidents found unacknowledged.",
-        state.incidents_opened,
-    );
-    out.count(
-        "incidents_acked_total",
-        "Incidents acknowledged with a snapshot.",
-        state.incidents_acked,
-    );
-    out.count(
-        "incidents_failed_total",
-        "Incidents acknowledged as failed, or not at all.",
-        state.incidents_failed,
-    );
-    let last = state.last_incident.as_ref().map_or(0.0, |last| last.time);
-    out.one(
-        "last_incident_time_seconds",
-        "gauge",
-        "When the newest incident was dealt with, 0: never.",
-        last,
-    );
-
-    out.summary(
-        "wake",
-        "From an event to the agent's being awake.",
-        &state.wake,
-    );
-    out.summary("preflush", "Pre-flush before a snapshot.", &state.preflush);
-    out.summary(
-        "snapshot",
-        "From the pre-flush to the snapshot on disk.",
-        &state.snapshot,
-    );
-    out.summary(
-        "awake_to_durable",
-        "From the agent's being awake to the snapshot on disk.",
-        &state.awake_to_durable,
-    );
-    out.one(
-        "snapshots_kept",
-        "gauge",
-        "Valid snapshots on the volume.",
-        state.snapshots_kept as f64,
-    );
-    out.count(
-        "snapshots_deleted_total",
-        "Snapshots deleted by the rotation.",
-        state.snapshots_deleted,
-    );
-    out.count(
-        "degrading_preflushes_total",
-        "Pre-flushes because of DEGRADING events.",
-        state.degrading_preflushes,
-    );
-
-    out.head("hook_runs_total", "counter", "Hooks by how they ended.");
-    for (result, value) in [
-        ("ok", state.hooks_ok),
-        ("failed", state.hooks_failed),
-        ("timeout", state.hooks_timed_out),
-    ] {
-        out.line(&format!("hook_runs_total{{result=\"{result}\"}} {value}"));
-    }
-    out.count(
-        "hooks_dropped_total",
-        "Occasions without hooks: too many waited.",
-        state.hooks_dropped,
-    );
-
-    out.head(
-        "previous_boot_fatal_time_seconds",
-        "gauge",
-        "When the fault that ended the previous boot happened.",
-    );
-    if let Some(reason) = &state.reset_reason {
-        let source = escape(&reason.source);
-        out.line(&format!(
-            "previous_boot_fatal_time_seconds{{source=\"{source}\"}} {}",
-            reason.time
-        ));
-    }
-    out.0
-}
-
-/// Every name begins so.
-const PREFIX: &str = "nullhz_agent_";
-
-struct Text(String);
-
-impl Text {
-    fn line(&mut self, line: &str) {
-        self.0.push_str(PREFIX);
-        self.0.push_str(line);
-        self.0.push('\n');
-    }
-
-    fn head(&mut self, name: &str, kind: &str, help: &str) {
-        // Writing to a string cannot fail.
-        let _ = writeln!(
-            self.0,
-            "# HELP {PREFIX}{name} {help}\n# TYPE {PREFIX}{name} {kind}"
-        );
-    }
-
-    fn one(&mut self, name: &str, kind: &str, help: &str, value: f64) {
-        self.head(name, kind, help);
-        self.line(&format!("{name} {value}"));
-    }
-
-    fn count(&mut self, name: &str, help: &str, value: u64) {
-        self.head(name, "counter", help);
-        self.line(&format!("{name} {value}"));
-    }
-
-    fn event(&mut self, name: &str, event: &EventCount, value: u64) {
-        let (source, level) = (escape(&event.source), escape(&event.level));
-        self.line(&format!(
-            "{name}{{source=\"{source}\",level=\"{level}\"}} {value}"
-        ));
-    }
-
-    fn summary(&mut self, name: &str, help: &str, summary: &Summary) {
-        let seconds = |ms: f64| (ms * 1e3).round() / 1e6;
-        self.head(&format!("{name}_seconds"), "summary", help);
-        for (quantile, ms) in [
-            ("0.5", summary.p50_ms),
-            ("0.99", summary.p99_ms),
-            ("1", summary.max_ms),
-        ] {
-            let value = match summary.count {
-                0 => f64::NAN,
-                _ => seconds(ms),
-            };
-            self.line(&format!(
-                "{name}_seconds{{quantile=\"{quantile}\"}} {value}"
-            ));
-        }
-        self.line(&format!("{name}_seconds_sum {}", seconds(summary.sum_ms)));
-        self.line(&format!("{name}_seconds_count {}", summary.count));
-        self.one(
-            &format!("{name}_last_seconds"),
-            "gauge",
-            &format!("{help} The newest."),
-            seconds(summary.last_ms),
-        );
-    }
-}
-
-/// A label's value.
-fn escape(text: &str) -> String {
-    text.replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('\n', "\\n")
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn state() -> State {
+    /// A state with something in each place.
+    pub fn state() -> State {
         let summary = Summary {
             count: 2,
             sum_ms: 50.5,
@@ -385,7 +223,16 @@ mod tests {
             incidents_acked: 1,
             incidents_failed: 1,
             snapshot: summary,
+            checkpoint: summary,
+            request_to_snapshot: summary,
             snapshots_kept: 3,
+            checkpoint_requests: 2,
+            stall: Some(StallState {
+                ranks: 4,
+                stalled: 1,
+                armed: true,
+                resets: 2,
+            }),
             hooks_ok: 6,
             last_incident: Some(IncidentReport {
                 incident: 2,
@@ -404,36 +251,29 @@ mod tests {
     }
 
     #[test]
-    fn the_text_file_is_as_documented() {
-        assert_eq!(prometheus(&state()), include_str!("state.golden.prom"));
-    }
-
-    #[test]
-    fn the_format_is_valid() {
-        let text = prometheus(&state());
-        assert!(text.ends_with('\n'));
-        let mut typed = std::collections::BTreeSet::new();
-        for line in text.lines() {
-            if let Some(rest) = line.strip_prefix("# TYPE ") {
-                let name = rest.split(' ').next().unwrap();
-                assert!(typed.insert(name.to_owned()), "{name} twice");
-            } else if !line.starts_with("# HELP ") {
-                let (name, value) = line.rsplit_once(' ').unwrap();
-                let name = name.split('{').next().unwrap();
-                let base = name.trim_end_matches("_sum").trim_end_matches("_count");
-                assert!(
-                    typed.contains(name) || typed.contains(base),
-                    "{name} has no type"
-                );
-                assert!(value.parse::<f64>().is_ok(), "{line}");
-            }
-        }
-    }
-
-    #[test]
     fn json_comes_back() {
         let json = serde_json::to_string(&state()).unwrap();
         assert_eq!(serde_json::from_str::<State>(&json).unwrap(), state());
+    }
+
+    #[test]
+    fn the_file_of_an_older_agent_is_read() {
+        let mut json = serde_json::to_value(state()).unwrap();
+        for new in [
+            "checkpoint",
+            "request_to_snapshot",
+            "checkpoint_requests",
+            "stall",
+        ] {
+            json.as_object_mut().unwrap().remove(new).unwrap();
+        }
+        json["last_incident"]
+            .as_object_mut()
+            .unwrap()
+            .remove("checkpoint")
+            .unwrap();
+        let old: State = serde_json::from_value(json).unwrap();
+        assert_eq!((old.stall, old.last_seq), (None, state().last_seq));
     }
 
     #[test]

@@ -10,12 +10,14 @@ pub mod status;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::agent;
 use crate::bus::{Device, DeviceArg};
 use crate::error::{Error, Result};
+use crate::ranks::StallDeviceArg;
 use crate::store::Layout;
 
 /// Takes a BTRFS snapshot of the training state before a node fails
@@ -46,10 +48,13 @@ enum Command {
         log_format: LogFormat,
     },
 
-    /// Say how the bus, the agent and the snapshots are
+    /// Say how the bus, the ranks, the agent and the snapshots are
     Status {
         #[command(flatten)]
         device: DeviceArg,
+
+        #[command(flatten)]
+        stall_device: StallDeviceArg,
 
         #[command(flatten)]
         layout: Layout,
@@ -121,14 +126,22 @@ impl Cli {
                 log_format,
             } => {
                 log_to_stderr(log_format);
-                agent::run(Device::open(&device.device)?, &options)
+                let watchdogs = Arc::new(options.stall_device.stall_device.clone());
+                agent::run(Device::open(&device.device)?, watchdogs, &options)
             }
             Command::Status {
                 device,
+                stall_device,
                 layout,
                 state_file,
                 json,
-            } => status::run(&device.device, &layout, &state_file, json),
+            } => status::Places {
+                bus: device.device,
+                watchdog: stall_device.stall_device,
+                layout,
+                state_file,
+            }
+            .run(json),
             Command::Events { device, options } => events::run(&device.device, &options),
             Command::Decode(options) => decode::run(&options),
             Command::Snapshots { layout, json } => snapshots::run(&layout, json),

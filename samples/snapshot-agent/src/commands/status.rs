@@ -2,28 +2,32 @@
 //! `nullhz-agent status`: the bus, the agent and the snapshots at a glance.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Local};
 use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
+use nullhz_stall::abi;
 use serde::Serialize;
 
 use super::snapshots::{self, SnapshotView};
 use super::{print, print_json};
 use crate::abi::Info;
 use crate::agent::state::State;
-use crate::agent::stats::Summary;
+use crate::agent::stats::{ms, Summary};
 use crate::bus::{self, Bus, Device};
 use crate::error::{Error, Result};
+use crate::ranks::{self, Watchdogs};
 use crate::snapshot::Snapshot;
+use crate::stall_text;
 use crate::store::{self, Layout};
 use crate::view;
 
 #[derive(Debug, Serialize)]
 struct Status {
     bus: Result<BusView, String>,
+    watchdog: Result<WatchdogView, String>,
     agent: Option<AgentView>,
     snapshots: Result<Vec<SnapshotView>, String>,
 }
@@ -40,6 +44,40 @@ struct BusView {
     last_snapshot_id: u64,
 }
 
+/// The stall watchdog.
+#[derive(Debug, Serialize)]
+struct WatchdogView {
+    /// A hardware watchdog will reset the node.
+    armed: bool,
+    /// Watchdog resets within the budget's window.
+    resets: u32,
+    period_ms: u32,
+    max_ranks: u32,
+    ranks: Vec<RankView>,
+}
+
+#[derive(Debug, Serialize)]
+struct RankView {
+    rank: u32,
+    /// The job.
+    name: String,
+    pid: i32,
+    tid: i32,
+    state: String,
+    phase: String,
+    step: u64,
+    progress: u64,
+    /// Since its last progress.
+    age_ms: f64,
+    deadline_ms: f64,
+    grace_ms: f64,
+    steps_seen: u64,
+    /// Times that it reached STALLED.
+    stalls: u32,
+    /// The last checkpoint request that it answered.
+    checkpoint_ack: u32,
+}
+
 #[derive(Debug, Serialize)]
 struct AgentView {
     running: bool,
@@ -47,61 +85,82 @@ struct AgentView {
     state: State,
 }
 
-/// Prints the status.
-///
-/// # Errors
-///
-/// The one that keeps the bus from being asked, after everything was printed.
-pub fn run(device: &Path, layout: &Layout, state_file: &Path, json: bool) -> Result<()> {
-    let bus = Device::open(device).and_then(|device| bus_view(&device));
-    let agent = agent_view(state_file);
-    let snapshots = store::list_only(layout);
-    if json {
-        let text = |err: &Error| err.to_string();
-        let views = |list: &Vec<Snapshot>| {
-            list.iter()
-                .map(|snapshot| SnapshotView::new(layout, snapshot))
-                .collect()
-        };
-        let (failed, bus) = split(bus);
-        print_json(&Status {
-            bus: bus.ok_or_else(|| failed.as_ref().map(text).unwrap_or_default()),
-            agent,
-            snapshots: snapshots.as_ref().map(views).map_err(text),
-        })?;
-        return failed.map_or(Ok(()), Err);
-    }
-    let failed = match bus {
-        Ok(bus) => {
-            print(&bus_lines(&bus))?;
-            None
+/// Where the parts of the status come from.
+pub struct Places {
+    /// The fault bus.
+    pub bus: PathBuf,
+    /// The stall watchdog.
+    pub watchdog: PathBuf,
+    /// The checkpoint volume.
+    pub layout: Layout,
+    /// The agent's own state.
+    pub state_file: PathBuf,
+}
+
+impl Places {
+    /// Prints the status.
+    ///
+    /// # Errors
+    ///
+    /// The one that keeps the bus from being asked, after everything was printed.
+    pub fn run(&self, json: bool) -> Result<()> {
+        let bus = Device::open(&self.bus).and_then(|device| bus_view(&device));
+        let watchdog = watchdog_view(&self.watchdog);
+        let agent = agent_view(&self.state_file);
+        let snapshots = store::list_only(&self.layout);
+        if json {
+            let text = |err: &Error| err.to_string();
+            let views = |list: &Vec<Snapshot>| {
+                list.iter()
+                    .map(|snapshot| SnapshotView::new(&self.layout, snapshot))
+                    .collect()
+            };
+            let (failed, bus) = split(bus);
+            print_json(&Status {
+                bus: bus.ok_or_else(|| failed.as_ref().map(text).unwrap_or_default()),
+                watchdog: watchdog.map_err(|err| err.to_string()),
+                agent,
+                snapshots: snapshots.as_ref().map(views).map_err(text),
+            })?;
+            return failed.map_or(Ok(()), Err);
         }
-        Err(err) => {
-            print("bus:       not available")?;
-            Some(err)
-        }
-    };
-    match &agent {
-        Some(agent) => print(&agent_lines(agent))?,
-        None => print(&format!(
-            "agent:     never ran (no {})",
-            state_file.display()
-        ))?,
-    }
-    match snapshots {
-        Ok(list) => {
-            print(&format!(
-                "snapshots: {} in {}",
-                list.len(),
-                layout.snapshots_path().display()
-            ))?;
-            for line in snapshots::table(&list).iter().filter(|_| !list.is_empty()) {
-                print(&format!("  {line}"))?;
+        let failed = match bus {
+            Ok(bus) => {
+                print(&bus_lines(&bus))?;
+                None
             }
+            Err(err) => {
+                print("bus:       not available")?;
+                Some(err)
+            }
+        };
+        match &watchdog {
+            Ok(watchdog) => print(&watchdog_lines(watchdog))?,
+            Err(nullhz_stall::Error::NoDevice(_)) => print("watchdog:  not loaded")?,
+            Err(err) => print(&format!("watchdog:  {err}"))?,
         }
-        Err(err) => print(&format!("snapshots: {err}"))?,
+        match &agent {
+            Some(agent) => print(&agent_lines(agent))?,
+            None => print(&format!(
+                "agent:     never ran (no {})",
+                self.state_file.display()
+            ))?,
+        }
+        match snapshots {
+            Ok(list) => {
+                print(&format!(
+                    "snapshots: {} in {}",
+                    list.len(),
+                    self.layout.snapshots_path().display()
+                ))?;
+                for line in snapshots::table(&list).iter().filter(|_| !list.is_empty()) {
+                    print(&format!("  {line}"))?;
+                }
+            }
+            Err(err) => print(&format!("snapshots: {err}"))?,
+        }
+        failed.map_or(Ok(()), Err)
     }
-    failed.map_or(Ok(()), Err)
 }
 
 fn split<T, E>(result: Result<T, E>) -> (Option<E>, Option<T>) {
@@ -136,6 +195,37 @@ fn bus_view(device: &Device) -> Result<BusView> {
     })
 }
 
+fn watchdog_view(device: &PathBuf) -> Result<WatchdogView, nullhz_stall::Error> {
+    let device = device.open()?;
+    let info = device.info()?;
+    Ok(WatchdogView {
+        armed: info.armed != 0,
+        resets: info.resets,
+        period_ms: info.period_ms,
+        max_ranks: info.max_ranks,
+        ranks: device.ranks()?.iter().map(rank_view).collect(),
+    })
+}
+
+fn rank_view(rank: &abi::Rank) -> RankView {
+    RankView {
+        rank: rank.rank,
+        name: ranks::job(&rank.name),
+        pid: rank.pid,
+        tid: rank.tid,
+        state: stall_text::state_name(rank.state),
+        phase: stall_text::phase_name(rank.phase),
+        step: rank.step,
+        progress: rank.progress,
+        age_ms: ms(rank.age_ns),
+        deadline_ms: ms(rank.deadline_ns),
+        grace_ms: ms(rank.grace_ns),
+        steps_seen: rank.steps_seen,
+        stalls: rank.stalls,
+        checkpoint_ack: rank.checkpoint_ack,
+    }
+}
+
 fn agent_view(state_file: &Path) -> Option<AgentView> {
     let text = fs::read_to_string(state_file).ok()?;
     let state: State = serde_json::from_str(&text).ok()?;
@@ -164,6 +254,43 @@ fn bus_lines(bus: &BusView) -> String {
     )
 }
 
+fn watchdog_lines(watchdog: &WatchdogView) -> String {
+    let armed = match watchdog.armed {
+        true => "armed: hardware resets the node when nothing else helps",
+        false => "not armed: the node is never reset",
+    };
+    let mut lines = vec![
+        format!("watchdog:  {armed}; {} resets lately", watchdog.resets),
+        format!(
+            "ranks:     {} of at most {}",
+            watchdog.ranks.len(),
+            watchdog.max_ranks
+        ),
+    ];
+    if !watchdog.ranks.is_empty() {
+        lines.push(format!(
+            "  {:>5} {:>8}  {:<8} {:<10} {:>10} {:>10} {:>10} {:>6}  JOB",
+            "RANK", "PID", "STATE", "PHASE", "STEP", "AGE", "DEADLINE", "STALLS"
+        ));
+    }
+    let span = |ms: f64| view::duration((ms * 1e6) as u64);
+    lines.extend(watchdog.ranks.iter().map(|rank| {
+        format!(
+            "  {:>5} {:>8}  {:<8} {:<10} {:>10} {:>10} {:>10} {:>6}  {}",
+            rank.rank,
+            rank.pid,
+            rank.state,
+            rank.phase,
+            rank.step,
+            span(rank.age_ms),
+            span(rank.deadline_ms),
+            rank.stalls,
+            rank.name
+        )
+    }));
+    lines.join("\n")
+}
+
 fn agent_lines(agent: &AgentView) -> String {
     let state = &agent.state;
     let running = match (agent.running, state.up) {
@@ -183,7 +310,7 @@ fn agent_lines(agent: &AgentView) -> String {
     let mut lines = vec![
         format!("agent:     {running}, {realtime}, CPUs {}", state.cpus),
         format!(
-            "  incidents  {} opened, {} acknowledged, {} failed",
+            "  incidents      {} opened, {} acknowledged, {} failed",
             state.incidents_opened, state.incidents_acked, state.incidents_failed
         ),
     ];
@@ -195,14 +322,19 @@ fn agent_lines(agent: &AgentView) -> String {
     } else {
         counts
     };
-    lines.push(format!("  records    {counts}; {} lost", state.events_lost));
+    lines.push(format!(
+        "  records        {counts}; {} lost",
+        state.events_lost
+    ));
     for (name, summary) in [
         ("wake", &state.wake),
+        ("answers", &state.checkpoint),
         ("pre-flush", &state.preflush),
         ("snapshot", &state.snapshot),
         ("to disk", &state.awake_to_durable),
+        ("asked to disk", &state.request_to_snapshot),
     ] {
-        lines.push(format!("  {name:<10} {}", summary_text(summary)));
+        lines.push(format!("  {name:<14} {}", summary_text(summary)));
     }
     if let Some(last) = &state.last_incident {
         let result = match (&last.error, last.snapshot_id) {
@@ -210,22 +342,33 @@ fn agent_lines(agent: &AgentView) -> String {
             (None, id) => format!("snapshot {}", id.unwrap_or_default()),
         };
         lines.push(format!(
-            "  newest     incident {}, {}: {result}, acknowledged {} ms after it was opened",
+            "  newest         incident {}, {}: {result}, acknowledged {} ms after it was opened",
             last.incident,
             local(last.time),
             last.acked_ms
         ));
     }
+    if let Some(asked) = state
+        .last_incident
+        .as_ref()
+        .and_then(|last| last.checkpoint.as_ref())
+    {
+        lines.push(format!(
+            "                 {} of {} ranks wrote the checkpoint that they were asked for, \
+             {} ms before the snapshot was on disk",
+            asked.answered, asked.asked, asked.to_snapshot_ms
+        ));
+    }
     if let Some(reason) = &state.reset_reason {
         lines.push(format!(
-            "  last boot  died of {} at {}: {}",
+            "  last boot      died of {} at {}: {}",
             reason.source,
             local(reason.time),
             reason.text
         ));
         if reason.last_snapshot_id != 0 {
             lines.push(format!(
-                "             its last snapshot was {}, for incident {}",
+                "                 its last snapshot was {}, for incident {}",
                 reason.last_snapshot_id, reason.last_incident
             ));
         }

@@ -52,6 +52,8 @@ impl Bench {
         let mut child = Command::new(env!("CARGO_BIN_EXE_agent-on-a-pipe"))
             .args(["--priority", "0", "--bus"])
             .arg(&self.bus)
+            .arg("--ranks")
+            .arg(self.ranks_dir())
             .arg("--volume")
             .arg(&self.volume.layout.volume)
             .arg("--state-file")
@@ -74,6 +76,40 @@ impl Bench {
             (ready || child.try_wait().unwrap().is_some()).then_some(())
         });
         Agent { child, stdin }
+    }
+
+    fn ranks_dir(&self) -> PathBuf {
+        self.volume.outside().join("ranks")
+    }
+
+    /// A stall watchdog with so many ranks.
+    pub fn with_ranks(&self, count: u32) {
+        fs::create_dir(self.ranks_dir()).unwrap();
+        fs::write(self.ranks_dir().join("ranks"), count.to_string()).unwrap();
+    }
+
+    /// The newest checkpoint request, 0: none.
+    pub fn request(&self) -> u32 {
+        let text = fs::read_to_string(self.ranks_dir().join("request"));
+        text.map_or(0, |text| text.parse().unwrap())
+    }
+
+    pub fn wait_for_request(&self) -> u32 {
+        until("checkpoint request", || {
+            Some(self.request()).filter(|request| *request > 0)
+        })
+    }
+
+    pub fn answer(&self, request: u32, rank: u32) {
+        fs::write(
+            self.ranks_dir().join(format!("answer-{request}-{rank}")),
+            "",
+        )
+        .unwrap();
+    }
+
+    pub fn stall(&self, rank: u32) {
+        fs::write(self.ranks_dir().join(format!("stalled-{rank}")), "").unwrap();
     }
 
     /// What the agents say, shown when the test fails.

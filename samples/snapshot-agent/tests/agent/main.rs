@@ -2,6 +2,7 @@
 //! The agent's whole life on a real BTRFS volume. Needs root and mkfs.btrfs:
 //! `cargo test --features crash-points -- --include-ignored`.
 
+mod checkpoint;
 mod harness;
 mod killed;
 mod restore;
@@ -261,4 +262,21 @@ fn a_volume_that_cannot_be_used_is_explained() {
 
     bench.volume.rename_current("elsewhere");
     assert_eq!(bench.start("").end().code(), Some(5));
+}
+
+#[test]
+#[ignore = "needs root and mkfs.btrfs"]
+fn little_memory_is_locked() {
+    let bench = Bench::new();
+    let agent = bench.start("");
+    let status = fs::read_to_string(format!("/proc/{}/status", agent.child.id())).unwrap();
+    let locked = status.lines().find_map(|line| line.strip_prefix("VmLck:"));
+    let kib: u64 = locked
+        .unwrap()
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap();
+    assert!((1..16 * 1024).contains(&kib), "{kib} KiB");
+    agent.stop();
 }
