@@ -181,7 +181,7 @@ def test_sysfs_is_not_for_everybody(shared_node):
 )
 def test_module_parameter_out_of_range(shared_node, module, parameter):
     vm = shared_node
-    vm.run("modprobe -r nullhz_fault_gen nullhz_mce nullhz_fault")
+    vm.run("modprobe -r nullhz_fault_gen nullhz_stall nullhz_mce nullhz_fault")
     try:
         before = len(vm.dmesg())
         refused = vm.run(["modprobe", module, parameter], check=False)

@@ -130,7 +130,7 @@ def test_tuning_values(shared_node):
 
 def test_modules_of_modules_load_d_are_loaded(shared_node):
     wanted = shared_node.run("sed 's/#.*//' /etc/modules-load.d/*.conf").stdout.split()
-    assert wanted == ["nullhz_fault", "nullhz_mce"]
+    assert wanted == ["nullhz_fault", "nullhz_mce", "nullhz_stall"]
     for module in wanted:
         assert shared_node.read(f"/sys/module/{module}/initstate") == "live"
 

@@ -94,7 +94,7 @@ def test_debugfs_shows_incidents_and_readers(shared_node):
 
 def test_the_ring_has_the_size_that_was_asked_for(boot):
     vm = boot(**NODE)
-    vm.run("modprobe -r nullhz_mce nullhz_fault && modprobe nullhz_fault ring_events=64")
+    vm.run("modprobe -r nullhz_stall nullhz_mce nullhz_fault && modprobe nullhz_fault ring_events=64")
     generate(vm, GENERATOR, count=100)
     assert guest.info(vm)["ring_events"] == 64
     reader = guest.Reader(vm, newest=False)

@@ -33,7 +33,7 @@ def modules(request, vm):
     if request.param == "loaded":
         vm.run("modprobe nullhz_mce")
     else:
-        vm.run("modprobe -r nullhz_mce nullhz_fault")
+        vm.run("modprobe -r nullhz_stall nullhz_mce nullhz_fault")
     yield request.param
     vm.run("modprobe nullhz_mce")
 

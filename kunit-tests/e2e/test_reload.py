@@ -25,7 +25,7 @@ done
 
 def test_unload_and_reload_under_injection(boot):
     vm = boot(append="nullhz.agent=off")
-    vm.run("modprobe mce-inject")
+    vm.run("modprobe mce-inject; modprobe -r nullhz_stall")
     program = guest.put_program(vm, "inject")
     guest.put_script(vm, "bus.py")
     script = guest.put_script(vm, "reload.py")
@@ -55,7 +55,7 @@ def test_unload_and_reload_under_injection(boot):
 def test_an_open_device_keeps_the_module(boot):
     vm = boot(append="nullhz.agent=off")
     reader = guest.Reader(vm)
-    vm.run("modprobe -r nullhz_mce")
+    vm.run("modprobe -r nullhz_stall nullhz_mce")
     refused = vm.run("modprobe -r nullhz_fault", check=False)
     assert refused.rc and "in use" in refused.stderr
     reader.close()

@@ -12,10 +12,12 @@ def vm(request, boot, flavour):
     if request.param == "nullhz":
         try:
             # MODULE_SIG_FORCE: built in, whatever the boot line says.
-            return boot(flavour="nullhz", append="modprobe.blacklist=nullhz_mce,nullhz_fault")
+            return boot(flavour="nullhz", append="modprobe.blacklist=nullhz_stall,nullhz_mce,nullhz_fault")
         except SetupError as error:
             pytest.skip(str(error))
-    return boot(flavour=flavour, append="module.sig_enforce=1 modprobe.blacklist=nullhz_mce,nullhz_fault")
+    return boot(
+        flavour=flavour, append="module.sig_enforce=1 modprobe.blacklist=nullhz_stall,nullhz_mce,nullhz_fault"
+    )
 
 
 def test_an_altered_module_is_refused(vm):

@@ -51,7 +51,7 @@ def answer(device, number):
                 # The agent writes its state after the acknowledgement.
                 while (state := agent())["incidents_acked"] < number:
                     time.sleep(0.02)
-                names = ("preflush", "snapshot", "awake_to_durable")
+                names = ("preflush", "snapshot", "awake_to_durable", "request_to_snapshot")
                 return {**{name: state[name]["last_ms"] for name in names}, "acked": acked["age_ns"] / 1e6}
 
 
