@@ -220,3 +220,22 @@ fn send(child: &Child, signal: Signal) {
     // Not reaped yet, so that the number is still its own.
     let _ = kill(Pid::from_raw(child.id().cast_signed()), signal);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_failure_that_others_followed_is_told() {
+        let failure = |text: &str, follows| Failure {
+            text: text.into(),
+            follows,
+        };
+        let (cause, follower) = (|| failure("cause", false), || failure("follower", true));
+        assert_eq!(Failure::first(&[]), None);
+        for failed in [vec![cause()], vec![follower(), cause(), follower()]] {
+            assert_eq!(Failure::first(&failed).as_deref(), Some("cause"));
+        }
+        assert_eq!(Failure::first(&[follower()]).as_deref(), Some("follower"));
+    }
+}

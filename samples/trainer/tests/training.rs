@@ -31,6 +31,43 @@ fn trainer(dir: &Path, args: &[&str]) -> Command {
     command
 }
 
+/// A run that does not outlive its test, whatever becomes of that.
+struct Run(Option<Child>);
+
+impl Run {
+    fn start(mut command: Command) -> Self {
+        Self(Some(command.spawn().unwrap()))
+    }
+
+    fn child(&mut self) -> &mut Child {
+        self.0.as_mut().unwrap()
+    }
+
+    fn pid(&mut self) -> Pid {
+        Pid::from_raw(self.child().id() as i32)
+    }
+
+    fn kill(&mut self) {
+        self.child().kill().unwrap();
+        self.child().wait().unwrap();
+    }
+
+    /// Waits until it ends by itself.
+    fn end(mut self) -> Output {
+        until("end", || self.child().try_wait().unwrap().is_some());
+        self.0.take().unwrap().wait_with_output().unwrap()
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
 fn output(mut command: Command) -> Output {
     command.output().unwrap()
 }
@@ -87,7 +124,8 @@ fn last_step(dir: &Path) -> u64 {
 }
 
 /// The ranks of a run by number.
-fn pids(launcher: &Child) -> BTreeMap<usize, Pid> {
+fn pids(launcher: &mut Run) -> BTreeMap<usize, Pid> {
+    let own = launcher.pid().to_string();
     let mut pids = BTreeMap::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let Ok(pid) = entry.file_name().to_string_lossy().parse() else {
@@ -95,7 +133,6 @@ fn pids(launcher: &Child) -> BTreeMap<usize, Pid> {
         };
         let words = fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let words: Vec<_> = words.split(|byte| *byte == 0).collect();
-        let own = launcher.id().to_string();
         if let [_, b"rank", b"--rank", rank, b"--launcher", of, ..] = words[..] {
             if of == own.as_bytes() {
                 let rank = String::from_utf8_lossy(rank).parse().unwrap();
@@ -113,11 +150,6 @@ fn state(pid: Pid) -> char {
         .next()
         .and_then(|rest| rest.chars().next());
     state.unwrap_or('-')
-}
-
-fn end(mut child: Child) -> Output {
-    until("end", || child.try_wait().unwrap().is_some());
-    child.wait_with_output().unwrap()
 }
 
 fn checkpoints(dir: &Path) -> Vec<String> {
@@ -144,11 +176,10 @@ fn a_run_that_was_interrupted_goes_on_as_if_it_had_not_been() {
     // Once in good order, once by SIGKILL of all, between two checkpoints.
     succeed(parts.path(), &["--ranks", "3", "--steps", "10"]);
     let args = ["--ranks", "3", "--steps", "40", "--checkpoint-every", "4"];
-    let mut killed = trainer(parts.path(), &args).spawn().unwrap();
+    let mut killed = Run::start(trainer(parts.path(), &args));
     until("step 19", || last_step(parts.path()) >= 19);
-    let ranks = pids(&killed);
-    killed.kill().unwrap();
-    killed.wait().unwrap();
+    let ranks = pids(&mut killed);
+    killed.kill();
     until("end of the ranks", || {
         ranks.values().all(|pid| matches!(state(*pid), '-' | 'Z'))
     });
@@ -185,24 +216,22 @@ fn another_job_does_not_go_on_from_these_checkpoints() {
 fn two_runs_do_not_share_a_directory() {
     let dir = tempfile::tempdir().unwrap();
     let args = ["--stall-at", "2", "--stall-kind", "sleep"];
-    let mut first = trainer(dir.path(), &args).spawn().unwrap();
+    let _first = Run::start(trainer(dir.path(), &args));
     until("step 1", || last_step(dir.path()) == 1);
     let text = fail(dir.path(), &["--steps", "3"]);
     assert!(text.contains("another run uses it"), "{text}");
-    first.kill().unwrap();
-    first.wait().unwrap();
 }
 
 #[test]
 fn a_killed_rank_ends_the_others_and_is_named() {
     let dir = tempfile::tempdir().unwrap();
-    let child = trainer(dir.path(), &["--ranks", "4", "--steps", "1000000"]);
-    let child = { child }.spawn().unwrap();
+    let args = ["--ranks", "4", "--steps", "1000000"];
+    let mut run = Run::start(trainer(dir.path(), &args));
     until("step 3", || last_step(dir.path()) >= 3);
-    let ranks = pids(&child);
+    let ranks = pids(&mut run);
     assert_eq!(ranks.len(), 4);
     kill(ranks[&2], Signal::SIGKILL).unwrap();
-    let output = end(child);
+    let output = run.end();
     assert!(!output.status.success());
     let text = stderr(&output);
     let last = text.lines().last().unwrap();
@@ -213,7 +242,7 @@ fn a_killed_rank_ends_the_others_and_is_named() {
 }
 
 /// Rank 1 stalls in step 5; the state of its process then, and the run.
-fn stalled(dir: &Path, kind: &str) -> (Child, BTreeMap<usize, Pid>) {
+fn stalled(dir: &Path, kind: &str) -> (Run, BTreeMap<usize, Pid>) {
     let args = [
         "--ranks",
         "3",
@@ -224,37 +253,34 @@ fn stalled(dir: &Path, kind: &str) -> (Child, BTreeMap<usize, Pid>) {
         "--stall-rank",
         "1",
     ];
-    let child = trainer(dir, &[&args[..], &["--stall-kind", kind]].concat())
-        .spawn()
-        .unwrap();
+    let mut run = Run::start(trainer(dir, &[&args[..], &["--stall-kind", kind]].concat()));
     until("step 4", || last_step(dir) == 4);
-    let ranks = pids(&child);
+    let ranks = pids(&mut run);
     assert_eq!(ranks.len(), 3);
     // The others come no further: they sleep in the all-reduce.
     sleep(Duration::from_millis(300));
     assert_eq!(last_step(dir), 4);
     assert_eq!((state(ranks[&0]), state(ranks[&2])), ('S', 'S'));
-    (child, ranks)
+    (run, ranks)
 }
 
 #[test]
 fn a_rank_that_spins_stops_the_others() {
     let dir = tempfile::tempdir().unwrap();
-    let (child, ranks) = stalled(dir.path(), "spin");
+    let (run, ranks) = stalled(dir.path(), "spin");
     assert_eq!(state(ranks[&1]), 'R');
     kill(ranks[&1], Signal::SIGABRT).unwrap();
-    let text = stderr(&end(child));
+    let text = stderr(&run.end());
     assert!(text.contains("was killed by SIGABRT"), "{text}");
 }
 
 #[test]
 fn a_rank_that_sleeps_stops_the_others() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut child, ranks) = stalled(dir.path(), "sleep");
+    let (mut run, ranks) = stalled(dir.path(), "sleep");
     assert_eq!(state(ranks[&1]), 'S');
     // The ranks do not outlive their launcher, stalled or not.
-    child.kill().unwrap();
-    child.wait().unwrap();
+    run.kill();
     until("end of the ranks", || {
         ranks.values().all(|pid| matches!(state(*pid), '-' | 'Z'))
     });
@@ -263,10 +289,10 @@ fn a_rank_that_sleeps_stops_the_others() {
 #[test]
 fn a_rank_that_is_stopped_stops_the_others_until_it_goes_on() {
     let dir = tempfile::tempdir().unwrap();
-    let (child, ranks) = stalled(dir.path(), "stop");
+    let (run, ranks) = stalled(dir.path(), "stop");
     assert_eq!(state(ranks[&1]), 'T');
     kill(ranks[&1], Signal::SIGCONT).unwrap();
-    let output = end(child);
+    let output = run.end();
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(last_step(dir.path()), 12);
 }
@@ -282,10 +308,10 @@ fn a_run_that_is_told_to_end_writes_a_checkpoint_first() {
         "--checkpoint-every",
         "0",
     ];
-    let child = trainer(dir.path(), &args).spawn().unwrap();
+    let mut run = Run::start(trainer(dir.path(), &args));
     until("step 5", || last_step(dir.path()) >= 5);
-    kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
-    let output = end(child);
+    kill(run.pid(), Signal::SIGTERM).unwrap();
+    let output = run.end();
     assert!(output.status.success(), "{}", stderr(&output));
     let step = last_step(dir.path());
     assert_eq!(checkpoints(dir.path()), [format!("step-{step:08}")]);
