@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 """Every kind of real stall is found at its deadline and called by its name."""
 
-import json
-
 import pytest
 from nullhz import bus, guest
 from stalls import Rank, counter, expect, expect_recovery, expect_stall, generator, listen, state, told, tune
@@ -101,9 +99,9 @@ def test_starved_by_a_fifo_spinner(vm, reader, rank):
     """The rank wants to run and is not let: on no CPU, but runnable."""
     spinner = vm.spawn(["python3", "-S", guest.put_script(vm, "spin.py"), str(TRAINING), "1.5"])
     expect_stall(reader, 0, rank, DEADLINE_MS, culprit=bus.C_SPINNING, tid=rank.pid)
-    spin = json.loads(spinner.wait().stdout)
-    recovered = expect_recovery(reader, 0, rank, bus.STALLED)
-    assert recovered["mono_ns"] > spin["ended"]
+    # The kernel's own reserve for others (50 ms of a second) may come before the spinner's end.
+    expect_recovery(reader, 0, rank, bus.STALLED)
+    assert spinner.wait().rc == 0
 
 
 def test_spinning_in_user_space(vm, reader):
@@ -118,6 +116,8 @@ def test_spinning_in_user_space(vm, reader):
 @pytest.mark.parametrize("context", ["preempt", "irq"])
 def test_kernel_code_spins_on_its_cpu(vm, reader, rank, context):
     """A driver that keeps the training CPU, with preemption or interrupts off."""
+    # Computing all the time: asleep, it would be found asleep, as its timer does not come.
+    rank.do("beat 0")
     spinner = generator(vm, f"context={context} ms=1500", cpu=TRAINING)
     expect_stall(reader, 0, rank, DEADLINE_MS, culprit=bus.C_SPINNING, tid=rank.pid)
     expect_recovery(reader, 0, rank, bus.STALLED)
@@ -191,4 +191,5 @@ def test_progress_within_a_step_and_grace(vm, reader, rank):
     rank.do("quiet")
     vm.run("sleep 1")
     assert told(reader, rank=0) == ["REGISTERED"]
-    expect_stall(reader, 0, rank, DEADLINE_MS, culprit=bus.C_SLEEPING)
+    stalled = expect(reader, 0, rank, bus.EV_STALLED, culprit=bus.C_SLEEPING)
+    assert stalled["stall"]["age_ns"] >= 1_500_000_000
