@@ -26,7 +26,7 @@ pub struct Shape {
     #[arg(value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1024))]
     pub context: usize,
     /// Width of its layers, a multiple of the heads
-    #[arg(long, default_value_t = 32, value_name = "N")]
+    #[arg(long, default_value_t = 16, value_name = "N")]
     #[arg(value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=4096))]
     pub width: usize,
     /// Attention heads

@@ -32,12 +32,12 @@ pub struct RunOptions {
     pub seed: u64,
 
     /// Rows that each rank learns from at a step
-    #[arg(long, default_value_t = 8, value_name = "N")]
+    #[arg(long, default_value_t = 2, value_name = "N")]
     #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=65_536))]
     pub batch: usize,
 
     /// Learning rate
-    #[arg(long, default_value_t = 0.003, value_name = "RATE")]
+    #[arg(long, default_value_t = 0.01, value_name = "RATE")]
     pub rate: f32,
 
     /// Write a checkpoint every N steps; 0: only when asked, and at the end
