@@ -50,7 +50,9 @@ mod tests {
     fn back_from_every_rung() -> Result {
         for rungs in 0..=4 {
             let mut bench = quiet(Phase::Eval, rungs)?;
-            bench.rank.judge(0, &FREE);
+            if rungs == 4 {
+                bench.rank.judge(0, &FREE);
+            }
             let from = bench.rank.state();
             assert_eq!(from as u32, rungs);
             bench.sight.progress = u64::MAX;
