@@ -239,7 +239,7 @@ impl Watchdog {
         })
     }
 
-    /// Looks after the hardware: starts and feeds a watchdog that nobody feeds, and arms or
+    /// Looks after the hardware: starts and feeds watchdogs if nobody feeds one, and arms or
     /// disarms the node. May wait for a driver: never called by the sampler.
     pub(crate) fn tend(&self, tunables: &Tunables) {
         let limit = tunables.budget.load(Relaxed);
@@ -277,28 +277,23 @@ impl Watchdog {
             }
             return;
         }
-        let busy = |device: &Device| device.running() && !device.fed();
-        let fed = |device: &Device| device.fed();
-        let device = match devices(gate).find(fed) {
-            // What was tried in vain is not tried again.
-            Some(_) if self.fed_s.load(Relaxed) == timeout_s => return,
-            Some(device) => device,
-            None if devices(gate).any(|device| busy(&device)) => return,
-            None => match devices(gate).next() {
-                Some(device) => device,
-                None => return,
-            },
-        };
-        self.fed_s.store(timeout_s, Relaxed);
-        // A device that does not know this timeout keeps its own.
-        let id = device.id();
-        let fed = match gate.feed(id, timeout_s) {
-            Err(error) if error == EINVAL => gate.feed(id, 0),
-            result => result,
-        };
-        match fed {
-            Ok(()) => pr_info!("watchdog{id}: fed while nobody else does\n"),
-            Err(error) => pr_warn_once!("watchdog{id}: cannot be fed: {error:?}\n"),
+        // Which of them really resets the machine nobody can tell, not even one that runs since
+        // the firmware has started it: so it is all of them, unless user space has made its choice.
+        if devices(gate).any(|device| device.active()) {
+            return;
+        }
+        let changed = self.fed_s.xchg(timeout_s, Relaxed) != timeout_s;
+        for device in devices(gate).filter(|device| changed || !device.fed()) {
+            // One that does not know this timeout keeps its own.
+            let id = device.id();
+            let fed = match gate.feed(id, timeout_s) {
+                Err(error) if error == EINVAL => gate.feed(id, 0),
+                result => result,
+            };
+            match fed {
+                Ok(()) => pr_info!("watchdog{id}: fed while nobody else does\n"),
+                Err(error) => pr_warn_once!("watchdog{id}: cannot be fed: {error:?}\n"),
+            }
         }
     }
 
@@ -365,16 +360,16 @@ impl Watchdog {
             gate.open(FOREVER);
             return;
         }
-        let mut ours = devices(gate).filter(|device| device.fed() && !device.active());
-        match ours.next() {
-            Some(device) => {
-                if let Err(error) = gate.feed(device.id(), limit_s) {
-                    pr_warn!("watchdog{}: {limit_s} s: {error:?}\n", device.id());
-                }
-                gate.shut();
-            }
-            None => gate.open(FOREVER),
+        if devices(gate).any(|device| device.active()) {
+            gate.open(FOREVER);
+            return;
         }
+        for device in devices(gate).filter(|device| device.fed()) {
+            if let Err(error) = gate.feed(device.id(), limit_s) {
+                pr_warn!("watchdog{}: {limit_s} s: {error:?}\n", device.id());
+            }
+        }
+        gate.shut();
     }
 
     /// The kernel panics. Any context.
