@@ -13,6 +13,9 @@ use kernel::{
 
 /// `SCHED_FIFO` priority: below the sampler.
 pub(crate) const PRIORITY: u8 = 78;
+/// Of the notifier of a reboot: before those of the watchdogs' core, which stop the devices unless
+/// the gate is shut by then.
+pub(crate) const REBOOT_PRIORITY: i32 = 1;
 /// How often it looks, besides when something has been changed.
 const PERIOD: Delta = Delta::from_secs(1);
 

@@ -155,7 +155,7 @@ impl kernel::InPlaceModule for StallModule {
                 .mode(0o660)
                 .groups(attributes::GROUPS);
             Ok(try_pin_init!(Self {
-                reboot <- RebootRegistration::new(0, End(monitor.clone())),
+                reboot <- RebootRegistration::new(keeper::REBOOT_PRIORITY, End(monitor.clone())),
                 panic <- PanicRegistration::new(0, End(monitor.clone())),
                 debugfs <- debugfs::new(monitor.clone()),
                 device <- MiscDeviceRegistration::register(options, monitor),
