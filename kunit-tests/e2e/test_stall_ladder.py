@@ -7,6 +7,7 @@ import pytest
 from nullhz import bus
 from records import agent_status, snapshots
 from stalls import (
+    SYSFS,
     Rank,
     arm,
     ask,
@@ -14,8 +15,6 @@ from stalls import (
     expect,
     expect_recovery,
     expect_stall,
-    fed,
-    hardware,
     listen,
     state,
     told,
@@ -71,7 +70,6 @@ def test_waiting_for_a_peer_never_resets(vm, reader, rank):
     # Long enough for the hardware, had the permit been shut.
     time.sleep(TIMEOUT_S + 1)
     assert told(reader, rank=0) == ["REGISTERED", "SUSPECT", "STALLED", "NO_ACK", "HELD"]
-    assert int(hardware(vm, "timeleft") or 1) > 0
     rank.do("beat 20")
     expect_recovery(reader, 0, rank, bus.NO_ACK)
 
@@ -136,7 +134,7 @@ def test_disarmed_by_the_operator(vm, reader, rank):
     tune(vm, reset=0)
     rank.do("quiet")
     expect(reader, 0, rank, bus.EV_HELD, held=bus.H_DISARMED)
-    assert fed(vm) == 0
+    assert vm.read(f"{SYSFS}/armed") == "0"
     rank.do("beat 20")
     expect_recovery(reader, 0, rank, bus.NO_ACK)
 

@@ -41,7 +41,9 @@ def loaded(vm, feed):
     vm.run("modprobe nullhz_stall")
     # The module's own timeout is not the driver's: see whether users get theirs.
     tune(vm, reset=1, feed=int(feed), feed_timeout_s=OURS)
-    wait_armed(vm, int(feed))
+    if feed:
+        wait_armed(vm, 1)
+    vm.run("sleep 1.2")
 
 
 def unloaded(vm):
