@@ -539,6 +539,17 @@ mod tests {
 
     proptest! {
         #[test]
+        fn a_manifest_with_any_loss_fits_its_checksum(loss in 0f64..10.0, rate in 0f32..1.0) {
+            let mut manifest = verify(good()).unwrap();
+            manifest.loss = loss;
+            manifest.job.rate = rate;
+            manifest.sha256 = manifest.checksum();
+            let text = serde_json::to_vec_pretty(&manifest).unwrap();
+            let read: Manifest = serde_json::from_slice(&text).unwrap();
+            prop_assert_eq!(read.checksum(), manifest.sha256);
+        }
+
+        #[test]
         fn a_torn_checkpoint_is_found(file in 0usize..2, at: prop::sample::Index) {
             let mut files = good().to_vec();
             let len = at.index(files[file].1.len());
