@@ -12,7 +12,7 @@ STEPS = """
     power-on boot modules agent armed training
     corrected-1 corrected-2 machine-check imminent checkpoint snapshot goes-on
     panic reset reboot last-words resumed
-    hang suspect stalled stack stall-snapshot no-ack prebite watchdog
+    hang suspect stalled stall-snapshot stack no-ack prebite watchdog
     stall-reboot reset-reason resumed-again same-loss
 """.split()
 TIMED = """
