@@ -56,11 +56,12 @@ impl Node {
             Phase::Init => counts & (evidence::DISK | evidence::HOUSEKEEPING) != 0,
             Phase::Step | Phase::Checkpoint | Phase::Eval => counts != 0,
         };
-        match (enough, self.armed, self.exhausted) {
+        // Without a budget the node is not armed either, and that is why.
+        match (enough, self.exhausted, self.armed) {
             (false, _, _) => Held::NoEvidence,
-            (true, false, _) => Held::Disarmed,
-            (true, true, true) => Held::Budget,
-            (true, true, false) => Held::Not,
+            (true, true, _) => Held::Budget,
+            (true, false, false) => Held::Disarmed,
+            (true, false, true) => Held::Not,
         }
     }
 }

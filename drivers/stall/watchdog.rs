@@ -57,6 +57,8 @@ pub(crate) struct Watchdog {
     resets: Atomic<u32>,
     /// The timeout that was asked for last.
     fed_s: Atomic<u32>,
+    /// Devices that are fed although no reset is wanted; a bit each.
+    appeased: Atomic<u32>,
     timeout_ms: Atomic<u32>,
     /// How the boot before ended, as far as was known at load.
     pub(crate) ending: Ending,
@@ -122,6 +124,7 @@ impl Watchdog {
             exhausted: AtomicFlag::new(exhausted),
             resets: Atomic::new(resets),
             fed_s: Atomic::new(0),
+            appeased: Atomic::new(0),
             timeout_ms: Atomic::new(0),
             ending,
             unasked: AtomicFlag::new(asked.is_none() && !told && !known),
@@ -257,9 +260,11 @@ impl Watchdog {
             return;
         };
         let wanted = tunables.reset.load(Relaxed) != 0 && !exhausted;
-        let feed = wanted && tunables.feed.load(Relaxed) != 0;
         if !self.mode.lock().shut {
-            self.tend_devices(gate, feed, tunables.feed_timeout_s.load(Relaxed));
+            match (tunables.feed.load(Relaxed) != 0, wanted) {
+                (true, true) => self.feed_devices(gate, tunables.feed_timeout_s.load(Relaxed)),
+                (appease, _) => self.leave_devices(gate, appease),
+            }
         }
         let running = devices(gate).filter(|device| device.running());
         let timeout_s = running.map(|device| device.timeout()).min();
@@ -268,15 +273,8 @@ impl Watchdog {
         self.arm(wanted && timeout_ms != 0, tunables);
     }
 
-    fn tend_devices(&self, gate: &Gate, feed: bool, timeout_s: u32) {
-        if !feed {
-            for device in devices(gate).filter(|device| device.fed()) {
-                if let Err(error) = gate.unfeed(device.id()) {
-                    pr_warn!("watchdog{}: cannot be left: {error:?}\n", device.id());
-                }
-            }
-            return;
-        }
+    fn feed_devices(&self, gate: &Gate, timeout_s: u32) {
+        self.appeased.store(0, Relaxed);
         // Which of them really resets the machine nobody can tell, not even one that runs since
         // the firmware has started it: so it is all of them, unless user space has made its choice.
         if devices(gate).any(|device| device.active()) {
@@ -295,6 +293,35 @@ impl Watchdog {
                 Err(error) => pr_warn_once!("watchdog{id}: cannot be fed: {error:?}\n"),
             }
         }
+    }
+
+    /// Stops feeding. With `appease`: a device that nobody has open and that runs all the same, as
+    /// the firmware or the boot before has left it, would then reset a node that is not to be
+    /// reset: it is fed.
+    fn leave_devices(&self, gate: &Gate, appease: bool) {
+        // The next choice of a timeout is news to all of them.
+        self.fed_s.store(u32::MAX, Relaxed);
+        let mut appeased = match appease {
+            true => self.appeased.load(Relaxed),
+            false => 0,
+        };
+        let bit = |device: &Device| 1u32.checked_shl(device.id()).unwrap_or(0);
+        for device in devices(gate).filter(|device| device.fed() && appeased & bit(device) == 0) {
+            if let Err(error) = gate.unfeed(device.id()) {
+                pr_warn!("watchdog{}: cannot be left: {error:?}\n", device.id());
+            }
+        }
+        let wild = |device: &Device| device.running() && !device.active() && !device.fed();
+        for device in devices(gate).filter(|device| appease && wild(device)) {
+            match gate.feed(device.id(), 0) {
+                Ok(()) => {
+                    pr_info!("watchdog{}: runs, and is fed for that\n", device.id());
+                    appeased |= bit(&device);
+                }
+                Err(error) => pr_warn_once!("watchdog{}: cannot be fed: {error:?}\n", device.id()),
+            }
+        }
+        self.appeased.store(appeased, Relaxed);
     }
 
     fn arm(&self, armed: bool, tunables: &Tunables) {

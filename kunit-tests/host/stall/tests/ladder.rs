@@ -156,11 +156,11 @@ fn what_holds_a_reset_back_is_told_once() {
     let mut bench = due(Phase::Step);
     let disarmed = Node {
         armed: false,
-        exhausted: true,
         ..FREE
     };
+    // As in life: a node without a budget is not armed either.
     let exhausted = Node {
-        armed: true,
+        armed: false,
         exhausted: true,
         ..FREE
     };
@@ -342,10 +342,10 @@ impl Model {
         };
         let held = if !local {
             Held::NoEvidence
-        } else if !node.armed {
-            Held::Disarmed
         } else if node.exhausted {
             Held::Budget
+        } else if !node.armed {
+            Held::Disarmed
         } else {
             Held::Not
         };
