@@ -6,15 +6,15 @@ import re
 
 def memory(vm):
     """KiB of kernel memory by kind, after what can be freed was freed."""
-    # Compaction brings home what CPUs keep for themselves.
-    vm.run("sync; echo 3 > /proc/sys/vm/drop_caches; echo 1 > /proc/sys/vm/compact_memory; sleep 0.5")
+    vm.run("sync; echo 3 > /proc/sys/vm/drop_caches; sleep 0.5")
     shown = {
         name: int(value) for name, value in re.findall(r"^(\w+):\s+(\d+)", vm.read("/proc/meminfo"), re.M)
     }
     kinds = {name: shown[name] for name in ("SUnreclaim", "Percpu", "KernelStack", "PageTables")}
-    # Single pages are in no list; VmallocUsed is made of them.
+    # Single pages are in no list; VmallocUsed is made of them. What CPUs keep for themselves is free.
+    kept = sum(map(int, re.findall(r"^ +count: +(\d+)", vm.read("/proc/zoneinfo"), re.M))) * 4
     user = sum(shown[name] for name in ("Cached", "Buffers", "AnonPages", "SReclaimable"))
-    kinds["pages"] = shown["MemTotal"] - shown["MemFree"] - user - sum(kinds.values())
+    kinds["pages"] = shown["MemTotal"] - shown["MemFree"] - kept - user - sum(kinds.values())
     return kinds
 
 

@@ -12,7 +12,7 @@ from stalls import LATE_NS, Rank, ask, counter, expect, expect_stall, listen, to
 NODE = {"append": "nullhz.agent=off", "watchdog": None}
 DEADLINE_MS = 400
 # What the kernel's own caches may move.
-SLACK_KIB = 6144
+SLACK_KIB = 2048
 
 
 @pytest.fixture

@@ -58,14 +58,16 @@ def test_nothing_of_ours_reaches_them(shared_node):
     tune(vm, no_ack_ms=200, bite_ms=3_600_000)
     reader = listen(vm)
     rank = Rank(vm, 50, cpu=1, step=DEADLINE_MS)
+    program = guest.put_program(vm, "steady")
+    ranks = [vm.spawn(["taskset", "-c", str(cpu), program, str(cpu), "8"]) for cpu in TRAINING]
+    reader.wait(count=3, source=bus.SRC_STALL, kind=bus.EV_REGISTERED)
+    # From here on they make no system call: in one they could hold a lock that the sampler wants,
+    # and would be made to run on for that.
     with traced(vm) as trace:
-        program = guest.put_program(vm, "steady")
-        ranks = [vm.spawn(["taskset", "-c", str(cpu), program, str(cpu), "4"]) for cpu in TRAINING]
-        vm.run("sleep 0.5")
         rank.do("spin 1200")
         expect(reader, 0, rank, bus.EV_NO_ACK)
         expect_recovery(reader, 0, rank, bus.NO_ACK)
-        assert all(running.wait().rc == 0 for running in ranks)
+    assert all(running.wait().rc == 0 for running in ranks)
     rank.leave()
     assert trace.there, "nothing was traced"
     assert trace.ours() == []

@@ -12,7 +12,7 @@ NODE = {"append": "nullhz.agent=off"}
 CYCLES = 50
 # The first ones fill caches that stay.
 WARM_UP = 5
-SLACK_KIB = 6144
+SLACK_KIB = 2048
 DEADLINE_MS = 400
 
 
