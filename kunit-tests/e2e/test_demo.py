@@ -57,7 +57,7 @@ def test_every_step_of_the_demo_happens(flavour, tmp_path):
     ("options", "problem"),
     [
         (("--append", "nullhz.agent=off"), "the snapshot agent does not run"),
-        (("--watchdog", "none"), "no hardware watchdog runs"),
+        (("--no-watchdog",), "no hardware watchdog runs"),
     ],
     ids=["no-agent", "no-watchdog"],
 )

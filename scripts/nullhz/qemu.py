@@ -129,6 +129,9 @@ class Config:
         line.append("lpj=10000000 tsc=reliable")
         if khz := host_tsc_khz():
             line.append(f"tsc_early_khz={khz}")
+        if self.watchdog is None:
+            # The board's own cannot be taken out.
+            line.append("modprobe.blacklist=iTCO_wdt")
         if self.shell:
             line.append("nullhz.console=shell")
         if self.append:

@@ -12,10 +12,12 @@ from .story import require, until
 from .training import LOGS
 
 STALL = "/sys/class/misc/nullhz-stall"
+# The board has a TCO watchdog as well, which does not reset it.
+HARDWARE = "i6300ESB"
 # Of the hardware watchdog, s.
 TIMEOUT_S = 4
 # From STALLED to the rungs above it; minutes on a node.
-NO_ACK_MS = 1500
+NO_ACK_MS = 2000
 BITE_MS = 4000
 CARD_RESET = 0x20  # WDIOF_CARDRESET
 
@@ -33,15 +35,27 @@ def arm(story):
     require(vm.read(f"{STALL}/armed") == "1", f"not armed: {vm.read(f'{STALL}/held')}")
 
 
+def watchdogs(vm):
+    """What the kernel shows of each."""
+    text = vm.run("cd /sys/class/watchdog && grep -Hs . */identity */bootstatus", check=False).stdout
+    found = {}
+    for line in text.splitlines():
+        path, value = line.split(":", 1)
+        name, attribute = path.split("/")
+        found.setdefault(name, {"identity": "", "bootstatus": "0"})[attribute] = value
+    return list(found.values())
+
+
 def introduce(story):
     """What will reset the node if nothing else helps."""
     arm(story)
-    identity = story.vm.run("head -n 1 /sys/class/watchdog/watchdog0/identity").stdout.strip()
+    shown = [watchdog for watchdog in watchdogs(story.vm) if watchdog["identity"].startswith(HARDWARE)]
+    require(shown, f"no {HARDWARE} among the watchdogs: {watchdogs(story.vm)}")
     story.step(
         "armed",
-        f"hardware watchdog ({identity}, {TIMEOUT_S} s) is fed while the stall watchdog permits it",
+        f"hardware watchdog ({HARDWARE}, {TIMEOUT_S} s) is fed while the stall watchdog permits it",
         time.monotonic(),
-        identity=identity,
+        watchdog=shown[0],
         timeout_s=TIMEOUT_S,
         no_ack_ms=NO_ACK_MS,
         bite_ms=BITE_MS,
@@ -206,11 +220,12 @@ def remember(story, incident, taken, up):
     require(event["flags"] & bus.F_PREVIOUS_BOOT, "the stall is not told as of the boot before")
     require((stall["rank"], stall["culprit"]) == (0, bus.C_DISK), f"another stall: {stall}")
 
-    def status():
-        return vm.run("cat /sys/class/watchdog/watchdog*/bootstatus 2>/dev/null", check=False).stdout.split()
+    def hardware():
+        return [watchdog for watchdog in watchdogs(vm) if watchdog["identity"].startswith(HARDWARE)]
 
-    bits = until(status, 15, "the hardware watchdog has not come up")
-    require(int(bits[0]) & CARD_RESET, f"the hardware does not say that it reset the node: {bits}")
+    [watchdog] = until(hardware, 15, "the hardware watchdog has not come up")
+    bits = int(watchdog["bootstatus"])
+    require(bits & CARD_RESET, f"the hardware does not say that it reset the node: {watchdog}")
     resets = vm.read(f"{STALL}/resets")
     require(resets == "1", f"{resets} watchdog resets are counted, not 1")
     now = time.monotonic()
@@ -223,5 +238,5 @@ def remember(story, incident, taken, up):
         (now - up) * 1000,
         event=event,
         last_words=words,
-        bootstatus=int(bits[0]),
+        bootstatus=bits,
     )
