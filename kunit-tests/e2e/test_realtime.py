@@ -29,28 +29,19 @@ def test_a_spinner_on_every_housekeeping_cpu_delays_no_event(boot):
 
 
 def disturbance(vm, seconds=3):
-    """({row: interrupts}, context switches) on the training CPUs while records are injected."""
-    trainer = (
-        "import os, sys, time\n"
-        "end = time.monotonic() + float(sys.argv[1])\n"
-        "while time.monotonic() < end: pass\n"
-        "print(open('/proc/self/status').read())\n"
-    )
-    trainers = [
-        vm.spawn(["taskset", "-c", str(cpu), "python3", "-S", "-c", trainer, str(seconds + 3)])
-        for cpu in TRAINING
-    ]
+    """{row: number} of interrupts on the training CPUs while records are injected, and of the
+    times that the trainers lost their CPU."""
+    # Each counts from when it is at its place: on the way there it is a housekeeping CPU's guest.
+    program = guest.put_program(vm, "steady")
+    trainers = [vm.spawn(["taskset", "-c", str(cpu), program, "-1", str(seconds + 3)]) for cpu in TRAINING]
     program = guest.put_program(vm, "inject")
     vm.run("sleep 1.5")
     before = interrupts(vm)
     inject = [program, str(seconds * 100), hex(CORRECTED), hex(page(0)), "4096", hex(LINE), "5000"]
     vm.run(["taskset", "-c", "0", *inject])
     after = interrupts(vm)
-    switches = 0
-    for running in trainers:
-        status = running.wait(60).stdout
-        switches += int(status.split("nonvoluntary_ctxt_switches:")[1].split()[0])
-    return moved(before, after), switches
+    switches = sum(json.loads(trainer.wait(60).stdout)["switches"] for trainer in trainers)
+    return {**moved(before, after), "switches": switches}
 
 
 def test_nothing_of_ours_on_training_cpus(boot):
@@ -74,9 +65,7 @@ def test_nothing_of_ours_on_training_cpus(boot):
         if loaded:
             assert guest.info(vm)["head_seq"] - before >= 300
             reader.close()
-    assert more_than_chance(*([counts for counts, _ in windows[side]] for side in (True, False))) == {}
-    switches = {side: sum(count for _, count in windows[side]) for side in windows}
-    assert switches[True] <= switches[False] + 2, switches
+    assert more_than_chance(windows[True], windows[False]) == {}
 
     with traced(vm) as trace:
         disturbance(vm)
@@ -96,6 +85,9 @@ def test_our_threads_stay_on_housekeeping_cpus(boot):
     for name, pid in threads.items():
         status = vm.read(f"/proc/{pid}/status")
         allowed = status.split("Cpus_allowed_list:")[1].split()[0]
-        assert allowed == "0-1", f"{name}: CPUs {allowed}"
+        # One that looks at the ranks is for one CPU.
+        assert allowed in ("0-1", name.partition("/")[2]), f"{name}: CPUs {allowed}"
         policy = vm.run(["chrt", "-p", pid]).stdout
-        assert "SCHED_FIFO" in policy and "priority: 80" in policy, f"{name}: {policy}"
+        # What looks is above what writes of it to the log, or waits for a driver.
+        wanted = {"nullhz_stall_log": 79, "nullhz_stall_hw": 78}.get(name, 80)
+        assert "SCHED_FIFO" in policy and f"priority: {wanted}" in policy, f"{name}: {policy}"
