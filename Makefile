@@ -100,7 +100,7 @@ help:
 	@echo  '  clean           - remove what was built here; the cache of kernels stays'
 	@echo  ''
 	@echo  'See it work (in virtual machines, everything they need is made first):'
-	@echo  '  demo            - a node meets a real machine check: the whole path, with latencies'
+	@echo  '  demo            - training survives a machine check and a hang: the whole path, with latencies'
 	@echo  '  test            - all tests; the last line is "N passed, N failed, N skipped"'
 	@echo  '  test-debug      - the same on a kernel with sanitizers'
 	@echo  '  bench           - measurements beside their baselines'
