@@ -3,9 +3,9 @@
  * steady NUMBER SECONDS - a training rank that does nothing but heartbeats
  *
  * Stores its step as fast as it can, into the page of rank NUMBER or, if that is
- * negative or /dev/nullhz-stall is not there, into memory of its own. Prints as JSON the longest time
- * between two of them, ns, how many took longer than 100 us and 1 ms, and how
- * often it lost the CPU involuntarily.
+ * negative or /dev/nullhz-stall is not there, into memory of its own. Prints as
+ * JSON the longest time between two of them, ns, how many took longer than
+ * 100 us and 1 ms, and how often it lost the CPU involuntarily.
  */
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -19,11 +19,12 @@ static volatile struct nullhz_stall_page own;
 static volatile struct nullhz_stall_page *register_rank(int number)
 {
 	struct nullhz_stall_register rank = { .rank = number, .name = "steady" };
-	int device = number < 0 ? -1 : open("/dev/nullhz-stall", O_RDWR | O_CLOEXEC);
 	void *page;
+	int device;
 
 	if (number < 0)
 		return &own;
+	device = open("/dev/nullhz-stall", O_RDWR | O_CLOEXEC);
 	if (device < 0 && (errno == ENOENT || errno == ENODEV || errno == ENXIO))
 		return &own;
 	CHECK(device);
