@@ -35,7 +35,8 @@ fn show_ranks(monitor: &Arc<Monitor>, f: &mut fmt::Formatter<'_>) -> fmt::Result
         drop(table);
         writeln!(
             f,
-            "{} {} {} {state} {phase} {step} {progress} {age} {deadline} {grace} {steps} {stalls} {}",
+            "{} {} {} {state} {phase} {step} {progress} \
+             {age} {deadline} {grace} {steps} {stalls} {}",
             member.rank,
             member.task.tgid(),
             member.task.pid(),

@@ -34,7 +34,7 @@ enum Role {
 #[pin_data]
 pub(crate) struct Handle {
     monitor: Arc<Monitor>,
-    /// User memory is not touched while it is held: `mmap()` takes it with the address space locked.
+    /// User memory is not touched while it is held: `mmap()` takes it with `mmap_lock` held.
     #[pin]
     role: Mutex<Role>,
 }

@@ -204,8 +204,8 @@ impl Monitor {
         entry.dead = entry.member.is_gone();
     }
 
-    /// Looks at the program that pings our standard watchdog. `state` is OK, NO_ACK (its time is up,
-    /// and a reset is held back) or PREBITE.
+    /// Looks at the program that pings our standard watchdog. `state` is OK, NO_ACK (its time is
+    /// up, and a reset is held back) or PREBITE.
     fn sample_feeder(&self, state: &mut State, pass: &Pass) {
         let next = match (self.feeder.is_late(), self.watchdog.held()) {
             (false, _) => State::Ok,

@@ -9,10 +9,10 @@
 //! pings need this thread's permit:
 //!
 //! ```text
-//!   page of a rank ──► sampler ──► ladder ──► fault bus (events, incident) ──► snapshot
-//!                         │           ├─────► witness: stacks, signals
-//!                         │           └─────► last words kept, gate shut ──► hardware resets
-//!                         └─ after every whole pass: permit for a second ──► pings go through
+//!   page of a rank --> sampler --> ladder --> fault bus (events, incident) --> snapshot
+//!                         |           +-----> witness: stacks, signals
+//!                         |           +-----> last words kept, gate shut --> hardware resets
+//!                         +-- after every whole pass: permit for a second --> pings go through
 //! ```
 
 // The files without a kernel in them are the public interface of a crate on the host.

@@ -6,9 +6,9 @@
 //!
 //! ```text
 //!        75 % of proven     deadline         no_ack_ms        bite_ms, if the node may
-//!   OK ───────────► SUSPECT ─────────► STALLED ─────────► NO_ACK ─────────► PREBITE
-//!    ▲                 │                  │                  │                 │
-//!    └─────────────────┴──── any change of the page, or grace ────────────────┘
+//!   OK -----------> SUSPECT ---------> STALLED ---------> NO_ACK ---------> PREBITE
+//!    ^                 |                  |                  |                 |
+//!    +-----------------+---- any change of the page, or grace -----------------+
 //! ```
 //! One rung per look at most, none is left out, and every sign of life leads back to OK. The node
 //! may take back a PREBITE ([`Rank::judge`]), never anything else.

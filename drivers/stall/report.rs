@@ -81,7 +81,7 @@ impl Monitor {
     }
 
     pub(crate) fn report_reset(&self) {
-        pr_warn!("the previous boot was reset by the watchdog, without last words\n");
+        pr_warn!("the previous boot was reset without last words, by a watchdog or by hand\n");
         let stall = self.node(0, 0);
         self.report(event::RESET, Level::Fatal, flag::BOOT, None, &stall);
     }

@@ -60,6 +60,16 @@ const CREATOR: erst::Guid = erst::Guid::new(0x2f61_0d8e, 0x94c7, 0x4a0b, *b"\xb3
 /// What is in them: [`Ledger`].
 const SECTION: erst::Guid = erst::Guid::new(0xc41b_77e9, 0x3a26, 0x4d98, *b"\x9f\x02nullhz");
 
+/// A ledger as the firmware's store takes it.
+fn record(ledger: &Ledger) -> erst::Record<STORED_SIZE> {
+    erst::Record::new(
+        &CREATOR,
+        &SECTION,
+        erst::Severity::Informational,
+        &ledger.encode(),
+    )
+}
+
 /// Hands out the ledgers in the firmware's store.
 fn for_each_record(mut each: impl FnMut(Ledger, erst::RecordId) -> Result) -> Result {
     for id in erst::RecordIds::new()? {
@@ -133,19 +143,23 @@ impl Stores {
         }
     }
 
+    /// Keeps the ledger of a kernel that panics, beside the older one in the firmware's store where
+    /// there is no reserved RAM. Any context, NMI included.
+    pub(crate) fn write_last(&self, ledger: &Ledger) {
+        self.write_ram(ledger);
+        if self.ram.is_none() && self.erst {
+            // Nobody is left to be told of an error; the next boot then counts a reset too many.
+            let _ = record(ledger).write();
+        }
+    }
+
     /// Keeps the ledger in the firmware's store, in place of older ones. Process context; firmware
     /// takes its time.
     pub(crate) fn write_firmware(&self, ledger: &Ledger) {
         if !self.erst {
             return;
         }
-        let record = erst::Record::new(
-            &CREATOR,
-            &SECTION,
-            erst::Severity::Informational,
-            &ledger.encode(),
-        );
-        let written = record.write().and_then(|()| {
+        let written = record(ledger).write().and_then(|()| {
             for_each_record(|other, id| match other == *ledger {
                 true => Ok(()),
                 false => id.clear(),

@@ -2,8 +2,8 @@
 
 //! The sampler's threads: one on each of a few housekeeping CPUs, of which one does the work.
 //!
-//! A thread that sleeps is woken by a timer of its CPU, and a CPU that is wedged with interrupts off
-//! serves no timers. So the other threads look in now and then: when the last pass is too long
+//! A thread that sleeps is woken by a timer of its CPU, and a CPU that is wedged with interrupts
+//! off serves no timers. So the other threads look in now and then: when the last pass is too long
 //! ago, whoever sees it first goes on with the work, and the CPU that has not run its thread for a
 //! second is evidence against the node. A CPU that stops in the middle of a pass takes the table's
 //! lock with it; then no pass is completed any more, the permit ends, and the hardware resets the

@@ -406,7 +406,7 @@ impl Watchdog {
             *ledger
         });
         if let Some(ledger) = marked {
-            self.stores.write_ram(&ledger);
+            self.stores.write_last(&ledger);
         }
     }
 

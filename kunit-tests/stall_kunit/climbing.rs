@@ -16,7 +16,7 @@ mod tests {
         counts: u32::MAX,
     };
 
-    /// A rank that tells its waits, in `phase`, with a deadline of a second, and how far it has climbed.
+    /// A rank that tells its waits, in `phase`, with a deadline of a second, after `rungs` rungs.
     fn quiet(phase: Phase, rungs: u32) -> Result<Bench> {
         let mut bench = Bench::new([1_000; 5])?;
         for phase in [Phase::CommWait, Phase::Init, phase] {

@@ -169,7 +169,7 @@ pub fn text_of(kind: u16, stall: &Stall) -> String {
             }
         ),
         event::RESET => format!(
-            "a hardware watchdog reset the node, without last words; {resets} resets lately"
+            "a watchdog reset the node (or somebody did), without last words; {resets} resets lately"
         ),
         event::BAD_PAGE => format!("{who}, pid {pid}: there is no such phase; taken as step"),
         event::LATE_SAMPLER => format!("nobody looked at the ranks for {age}"),

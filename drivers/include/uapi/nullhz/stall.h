@@ -112,7 +112,7 @@ struct nullhz_stall_rank {
 	__u32 index;
 	__u32 rank;
 	char  name[NULLHZ_STALL_NAME_SIZE];
-	__s32 pid;		/* of the process, in the caller's namespace; 0: not visible, or gone */
+	__s32 pid;		/* of the process, as the caller sees it; 0: not visible or gone */
 	__s32 tid;
 	__u32 state;		/* NULLHZ_STALL_OK.. */
 	__u32 phase;
@@ -148,10 +148,10 @@ struct nullhz_stall_rank {
 #define NULLHZ_STALL_EV_REGISTERED	6	/* WATCH */
 #define NULLHZ_STALL_EV_LEFT		7	/* WATCH: clean end */
 #define NULLHZ_STALL_EV_CRASHED		8	/* DEGRADING: closed or exited without LEAVE */
-#define NULLHZ_STALL_EV_HELD		9	/* DEGRADING: would reset; .held says why it does not */
-#define NULLHZ_STALL_EV_RESET		10	/* FATAL, of the boot before: a watchdog reset, no last words */
-#define NULLHZ_STALL_EV_BAD_PAGE	11	/* WATCH: phase out of range; once per registration */
-#define NULLHZ_STALL_EV_LATE_SAMPLER	12	/* DEGRADING: the sampler itself was held up, for .age_ns */
+#define NULLHZ_STALL_EV_HELD		9	/* DEGRADING: would reset, but for .held */
+#define NULLHZ_STALL_EV_RESET		10	/* FATAL, of the boot before: no last words */
+#define NULLHZ_STALL_EV_BAD_PAGE	11	/* WATCH, once: phase out of range */
+#define NULLHZ_STALL_EV_LATE_SAMPLER	12	/* DEGRADING: itself held up, for .age_ns */
 
 /* struct nullhz_fault_stall.culprit: what the rank's process was seen doing */
 #define NULLHZ_STALL_C_UNKNOWN		0
@@ -163,7 +163,7 @@ struct nullhz_stall_rank {
 #define NULLHZ_STALL_C_EXITED		6	/* dead or a zombie */
 
 /* struct nullhz_fault_stall.evidence: why this node, and not a peer, is at fault; a bit mask */
-#define NULLHZ_STALL_E_PHASE		0x01	/* works by itself: tells its waits, and is in none */
+#define NULLHZ_STALL_E_PHASE		0x01	/* tells its waits, and is in none */
 #define NULLHZ_STALL_E_DISK		0x02	/* a thread of it is in D state */
 #define NULLHZ_STALL_E_HOUSEKEEPING	0x04	/* a housekeeping CPU does not run its threads */
 #define NULLHZ_STALL_E_AGENT		0x08	/* nobody acknowledged the incident in time */
