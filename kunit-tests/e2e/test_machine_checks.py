@@ -110,7 +110,10 @@ def test_the_agent_knows_what_the_event_means(vm):
     assert "scrub" in text.lower()
 
 
-@pytest.mark.parametrize("vm", [{"append": "modprobe.blacklist=nullhz_mce,nullhz_fault"}], indirect=True)
+NOT_LOADED = {"append": "modprobe.blacklist=nullhz_stall,nullhz_mce,nullhz_fault"}
+
+
+@pytest.mark.parametrize("vm", [NOT_LOADED], indirect=True)
 def test_what_happened_before_the_module_was_loaded(vm):
     assert vm.run("ls /sys/module | grep nullhz", check=False).rc
     inject(vm, CORRECTED, page(6), LINE)
