@@ -143,7 +143,7 @@ values! {
     }
 }
 
-/// `NULLHZ_STALL_E_*`: bits of `nullhz_fault_stall.evidence`: why this node is at fault, not a peer.
+/// `NULLHZ_STALL_E_*`: bits of `nullhz_fault_stall.evidence`: why this node, not a peer.
 pub mod evidence {
     /// The rank works by itself: it tells its waits, and is in none.
     pub const PHASE: u32 = 0x01;
