@@ -4,6 +4,8 @@
 import contextlib
 import math
 
+from nullhz import guest
+
 TRAINING = (2, 3)
 TRACING = "/sys/kernel/tracing/instances"
 # What happens on a training CPU, and who sends interrupts to one.
@@ -14,14 +16,7 @@ SENDERS = {"ipi/ipi_send_cpu": "cpu >= 2", "ipi/ipi_send_cpumask": "cpumask & CP
 
 def interrupts(vm):
     """{row: number on all training CPUs} of /proc/interrupts."""
-    head, *rows = vm.run(["cat", "/proc/interrupts"]).stdout.splitlines()
-    cpus = len(head.split())
-    counts = {}
-    for row in rows:
-        name, *words = row.split()
-        if len(words) >= cpus and all(word.isdigit() for word in words[:cpus]):
-            counts[name.rstrip(":")] = sum(int(words[cpu]) for cpu in TRAINING)
-    return counts
+    return guest.interrupts(vm, TRAINING)
 
 
 def moved(before, after):

@@ -188,3 +188,15 @@ def describe(event):
         f"seq {event['seq']} {bus.LEVELS[event['level']]} source {event['source']} kind {event['kind']} "
         f"flags {event['flags']:#x} incident {event['incident']} count {event['count']} {detail}"
     )
+
+
+def interrupts(vm, cpus):
+    """{row of /proc/interrupts: its sum over `cpus`}"""
+    head, *rows = vm.run(["cat", "/proc/interrupts"]).stdout.splitlines()
+    columns = len(head.split())
+    counts = {}
+    for row in rows:
+        name, *words = row.split()
+        if len(words) >= columns and all(word.isdigit() for word in words[:columns]):
+            counts[name.rstrip(":")] = sum(int(words[cpu]) for cpu in cpus)
+    return counts

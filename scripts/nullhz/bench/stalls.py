@@ -137,18 +137,6 @@ def sampler_cpu(vm, table):
         )
 
 
-def training_interrupts(vm):
-    """{row of /proc/interrupts: its sum over the training CPUs}"""
-    head, *rows = vm.run(["cat", "/proc/interrupts"]).stdout.splitlines()
-    cpus = len(head.split())
-    counts = {}
-    for row in rows:
-        name, *words = row.split()
-        if len(words) >= cpus and all(word.isdigit() for word in words[:cpus]):
-            counts[name.rstrip(":")] = sum(int(words[cpu]) for cpu in TRAINING)
-    return counts
-
-
 def window(vm, program, meanwhile=""):
     """Interrupts of the training CPUs while each runs a rank, and what the ranks say."""
     ranks = [
@@ -156,9 +144,9 @@ def window(vm, program, meanwhile=""):
         for rank, cpu in enumerate(TRAINING)
     ]
     vm.run("sleep 1")
-    before = training_interrupts(vm)
+    before = guest.interrupts(vm, TRAINING)
     vm.run(f"{meanwhile} sleep {WINDOW_S}")
-    after = training_interrupts(vm)
+    after = guest.interrupts(vm, TRAINING)
     shown = [json.loads(rank.wait(60).stdout) for rank in ranks]
     return {name: after[name] - before.get(name, 0) for name in after}, shown
 
