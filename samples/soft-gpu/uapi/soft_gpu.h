@@ -29,7 +29,7 @@
 
 /* Of a file; what is beyond is refused with ENOSPC. */
 #define NULLHZ_SOFT_GPU_MAX_INTERVALS	65536	/* registered at a time, in all ranges */
-#define NULLHZ_SOFT_GPU_MAX_TABLES	32768	/* regions of 2 MB with a page table */
+#define NULLHZ_SOFT_GPU_MAX_TABLES	32768	/* page tables of all levels, kept until close() */
 #define NULLHZ_SOFT_GPU_MAX_PINNED	16384	/* pages: buffers and generations */
 #define NULLHZ_SOFT_GPU_MAX_RUNS	64
 #define NULLHZ_SOFT_GPU_MAX_DETAILS	64	/* violations that are kept with details */
@@ -240,7 +240,7 @@ struct nullhz_soft_gpu_counters {
 	__u64 unbinds;		/* buffers unmapped */
 	__u64 intervals;	/* registered now */
 	__u64 notifiers;	/* of the kernel, registered now */
-	__u64 tables;		/* regions of 2 MB with a page table now */
+	__u64 tables;		/* page tables of all levels */
 	__u64 accesses;		/* of ended runs, and of ACCESS */
 	__u64 violations;	/* those of active runs included */
 
