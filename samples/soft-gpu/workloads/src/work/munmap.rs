@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! W1: one munmap() of a large range in many intervals, of which one page each is used.
+
+use super::{Round, Stage, Workload};
+use crate::abi;
+use crate::latency::Samples;
+use crate::memory::Area;
+use crate::oracle::{self, Layout, Runs, Table};
+use anyhow::{Context, Result};
+use std::collections::BTreeMap;
+
+/// Notifiers of B1 begin at multiples of this.
+const ALIGNMENT: usize = 512 << 20;
+
+/// Size of the range.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Intervals
+    #[arg(long, default_value_t = 20_480)]
+    intervals: usize,
+    /// Size of an interval, KiB
+    #[arg(long, default_value_t = 2048)]
+    interval_kib: usize,
+    /// Let the device run while the memory goes, not just before and after
+    #[arg(long)]
+    meanwhile: bool,
+}
+
+/// The range, mapped.
+pub struct Munmap {
+    area: Option<Area>,
+    layout: Layout,
+    table: Table,
+    generation: u64,
+    meanwhile: bool,
+}
+
+impl Munmap {
+    /// Maps and registers it.
+    pub fn new(stage: &Stage<'_>, options: &Options) -> Result<Self> {
+        let layout = Layout {
+            stride: options.interval_kib << 10,
+            count: options.intervals,
+        };
+        let area = Area::anonymous(layout.stride * layout.count, ALIGNMENT)?;
+        let table = Table::new(layout.count)?;
+        stage
+            .gpu
+            .register(area.address(0), area.length(), layout.stride)
+            .context("register")?;
+        stage
+            .gpu
+            .judge(layout.of(area.address(0)), table.address(), stage.owner)
+            .context("oracle")?;
+        Ok(Self {
+            area: Some(area),
+            layout,
+            table,
+            generation: 1,
+            meanwhile: options.meanwhile,
+        })
+    }
+}
+
+impl Workload for Munmap {
+    fn round(&mut self, stage: &Stage<'_>) -> Result<Round> {
+        let area = self
+            .area
+            .take()
+            .context("the range could not be mapped again")?;
+        let pages = self.layout.of(area.address(0));
+        for index in 0..self.layout.count {
+            let offset = self.layout.offset(index);
+            oracle::stamp(
+                &area,
+                offset,
+                area.address(offset),
+                stage.owner,
+                self.generation,
+            );
+        }
+        let refused = stage.gpu.prefetch(pages, stage.flags).context("prefetch")?;
+        anyhow::ensure!(
+            refused == 0,
+            "{refused} of {} pages are not there",
+            self.layout.count
+        );
+        // What the TLBs have of it now must not be there afterwards.
+        let mut verdict = oracle::sweep(stage.gpu, &stage.cpus, pages, stage.flags)?;
+        let runs = if self.meanwhile { &stage.cpus[..] } else { &[] };
+        let runs = Runs::start(stage.gpu, runs, pages, 0, stage.flags | abi::RANDOM)?;
+
+        let mut latency = Samples::default();
+        let before = stage.meter.read()?;
+        let hole = latency.time(|| area.unmap())?;
+        let counts = stage.meter.since(&before)?;
+
+        self.generation += 1;
+        self.table.raise_all(0..self.layout.count, self.generation);
+        verdict.join(&runs.stop(false)?);
+        verdict.join(&oracle::sweep(stage.gpu, &stage.cpus, pages, stage.flags)?);
+        self.area = Some(hole.map()?);
+        Ok(Round {
+            counts,
+            operations: 1,
+            latency,
+            verdict,
+            extra: BTreeMap::new(),
+        })
+    }
+}
