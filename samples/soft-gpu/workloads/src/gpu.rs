@@ -226,6 +226,12 @@ impl Gpu {
         unsafe { ioctl(self.0.as_fd(), NoArg::<{ ioc::SUBMIT }>::new()) }
     }
 
+    /// Has the device misbehave, until it is told otherwise.
+    pub fn misbehave(&self, faults: abi::Faults) -> io::Result<()> {
+        // SAFETY: It reads one `struct nullhz_soft_gpu_faults`.
+        unsafe { ioctl(self.0.as_fd(), Setter::<{ ioc::FAULTS }, _>::new(faults)) }
+    }
+
     /// Counters of this file, and of the device.
     pub fn counters(&self) -> io::Result<abi::Counters> {
         // SAFETY: It writes one `struct nullhz_soft_gpu_counters`.

@@ -34,7 +34,10 @@ struct Arguments {
     #[arg(long, default_value = "/dev/nullhz-soft-gpu")]
     device: PathBuf,
     /// Counters of the device in nullhz_mmu_batch
-    #[arg(long, default_value = "/sys/devices/faux/nullhz_soft_gpu/counters")]
+    #[arg(
+        long,
+        default_value = "/sys/devices/faux/nullhz_mmu_batch.soft-gpu/counters"
+    )]
     library: PathBuf,
     /// Modes, in turn in every round; default: all that the device has
     #[arg(long, value_enum, value_delimiter = ',')]
@@ -48,8 +51,43 @@ struct Arguments {
     /// Let the device write as well
     #[arg(long)]
     write: bool,
+    #[command(flatten)]
+    faults: Faults,
     #[command(subcommand)]
     workload: Work,
+}
+
+/// How the device misbehaves meanwhile.
+#[derive(clap::Args)]
+struct Faults {
+    /// The next flushes that are not acknowledged
+    #[arg(long, default_value_t = 0)]
+    unanswered: u32,
+    /// The next resets that fail
+    #[arg(long, default_value_t = 0)]
+    failed_resets: u32,
+    /// How much longer each flush takes, us
+    #[arg(long, default_value_t = 0)]
+    flush_delay_us: u32,
+    /// How much longer each walk takes, us
+    #[arg(long, default_value_t = 0)]
+    walk_delay_us: u32,
+    /// What is wrong with the device, of the ABI's NO_MUTANT and so on
+    #[arg(long, default_value_t = 0)]
+    mutant: u32,
+}
+
+impl Faults {
+    fn raw(&self) -> abi::Faults {
+        abi::Faults {
+            unanswered: self.unanswered,
+            failed_resets: self.failed_resets,
+            flush_delay_us: self.flush_delay_us,
+            walk_delay_us: self.walk_delay_us,
+            mutant: self.mutant,
+            pad: 0,
+        }
+    }
 }
 
 #[derive(Subcommand)]
@@ -148,8 +186,19 @@ fn run(arguments: &Arguments) -> Result<Report> {
     let mut reports = BTreeMap::new();
     for _ in 0..arguments.rounds {
         for &mode in &modes {
-            gpu.set_mode(mode)?;
-            let round = workload.round(&stage)?;
+            // A device with one mode need not be able to change it.
+            if gpu.info()?.mode != mode as u32 {
+                gpu.set_mode(mode)?;
+            }
+            let faults = arguments.faults.raw();
+            if faults != abi::Faults::ZERO {
+                gpu.misbehave(faults)?;
+            }
+            let round = workload.round(&stage);
+            if faults != abi::Faults::ZERO {
+                gpu.misbehave(abi::Faults::ZERO)?;
+            }
+            let round = round?;
             let report: &mut ModeReport = reports.entry(mode.name()).or_default();
             report.rounds.push(round.counts);
             report.operations += round.operations;
@@ -172,7 +221,11 @@ fn run(arguments: &Arguments) -> Result<Report> {
             .map(|report| report.verdict.violations)
             .sum(),
         modes: reports,
-        details: oracle::details(&gpu)?,
+        details: if info.features & feature::MORE != 0 {
+            oracle::details(&gpu)?
+        } else {
+            Vec::new()
+        },
     })
 }
 

@@ -28,6 +28,9 @@ pub struct Options {
     /// Pages that come back by the device's faults alone: no prefetch
     #[arg(long)]
     lazy: bool,
+    /// Give each buffer back by two threads at the same time
+    #[arg(long)]
+    twins: bool,
 }
 
 /// The buffers, side by side, an interval each.
@@ -66,7 +69,12 @@ impl<'o> Churn<'o> {
     }
 
     /// What one thread does.
-    fn thread(&self, stage: &Stage<'_>, slice: Range<usize>) -> Result<(Samples, Verdict)> {
+    fn thread(
+        &self,
+        stage: &Stage<'_>,
+        slice: Range<usize>,
+        cpus: usize,
+    ) -> Result<(Samples, Verdict)> {
         let mut latency = Samples::default();
         let mut verdict = Verdict::default();
         let mine = Layout {
@@ -109,6 +117,13 @@ impl<'o> Churn<'o> {
     }
 }
 
+/// Puts a thread on a CPU of its own, as long as there are enough.
+fn pin(thread: usize, cpus: usize) -> rustix::io::Result<()> {
+    let mut cpu = CpuSet::new();
+    cpu.set(thread % cpus);
+    sched_setaffinity(None, &cpu)
+}
+
 impl Workload for Churn<'_> {
     fn round(&mut self, stage: &Stage<'_>) -> Result<Round> {
         let pages = self.layout.of(self.area.address(0));
@@ -128,11 +143,9 @@ impl Workload for Churn<'_> {
             for thread in 0..threads {
                 let (this, start, end) = (&*self, &start, &end);
                 running.push(scope.spawn(move || {
-                    let mut cpu = CpuSet::new();
-                    cpu.set(thread % cpus);
-                    let pinned = sched_setaffinity(None, &cpu);
+                    let pinned = pin(thread, cpus);
                     start.wait();
-                    let done = this.thread(stage, thread * each..(thread + 1) * each);
+                    let done = this.thread(stage, thread * each..(thread + 1) * each, cpus);
                     end.wait();
                     // The memory of a thread goes with it: not while it is counted.
                     end.wait();
