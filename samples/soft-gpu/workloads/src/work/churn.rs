@@ -109,9 +109,25 @@ impl<'o> Churn<'o> {
                 );
                 verdict.wrong_marks += u64::from(!right);
             }
-            latency.time(|| self.area.discard(bytes.clone()))?;
-            self.table
-                .raise_all(slice.clone(), self.generation + round + 1);
+            let give_back = || {
+                let done = self.area.discard(bytes.clone());
+                // To each caller the memory is gone when its own call returns.
+                self.table
+                    .raise_all(slice.clone(), self.generation + round + 1);
+                done
+            };
+            if self.options.twins {
+                std::thread::scope(|scope| {
+                    let twin = scope.spawn(|| {
+                        pin(slice.start / self.options.pages + 1, cpus)?;
+                        give_back()
+                    });
+                    latency.time(give_back)?;
+                    twin.join().expect("a thread panicked")
+                })?;
+            } else {
+                latency.time(give_back)?;
+            }
         }
         Ok((latency, verdict))
     }
