@@ -48,6 +48,10 @@ pub mod feature {
     pub const FAULTS: u32 = 0x02;
     /// FAULTS with a mutant: test kernels only.
     pub const MUTANTS: u32 = 0x04;
+    /// The flag WRITE.
+    pub const WRITE: u32 = 0x08;
+    /// MODE, UNREGISTER, VIOLATION, CPU.
+    pub const MORE: u32 = 0x10;
 }
 
 /// `NULLHZ_SOFT_GPU_MAGIC`: [`Stamp::magic`].

@@ -45,6 +45,8 @@
 #define NULLHZ_SOFT_GPU_F_BIND		0x01	/* BIND, UNBIND, SUBMIT */
 #define NULLHZ_SOFT_GPU_F_FAULTS	0x02	/* FAULTS */
 #define NULLHZ_SOFT_GPU_F_MUTANTS	0x04	/* FAULTS with a mutant: test kernels only */
+#define NULLHZ_SOFT_GPU_F_WRITE		0x08	/* the flag WRITE */
+#define NULLHZ_SOFT_GPU_F_MORE		0x10	/* MODE, UNREGISTER, VIOLATION, CPU */
 
 /* NULLHZ_SOFT_GPU_IOC_INFO */
 struct nullhz_soft_gpu_info {
@@ -228,7 +230,7 @@ struct nullhz_soft_gpu_bind {
 
 /* NULLHZ_SOFT_GPU_IOC_COUNTERS: of this file, and, from device_ on, of the device. */
 struct nullhz_soft_gpu_counters {
-	__u64 events;		/* calls of notifiers of B0, B1, B2, or zaps asked for by the library */
+	__u64 events;		/* calls of notifiers, or zaps asked for by the library */
 	__u64 elided;		/* of those, nothing was mapped there */
 	__u64 would_block;	/* of those, could not sleep, and there was something */
 	__u64 zapped;		/* pages taken out of the page table */
