@@ -7,7 +7,7 @@
 //! what the library's deferral asks for, and its types enforce.
 
 use crate::abi::{self, PAGE};
-use crate::mirror::USER_END;
+use crate::mirror::{insert_all, USER_END};
 use crate::mmu_batch::{Cause, DriverUnmap, Lease, Live, Pages};
 use crate::notify::Space;
 use crate::shared::{Charge, Shared};
@@ -39,10 +39,15 @@ impl Pages for Pinned {
 #[pin_data]
 struct Pending {
     #[pin]
-    ranges: Mutex<KVec<Range<u64>>>,
+    ranges: Mutex<KVVec<Range<u64>>>,
 }
 
 impl Pending {
+    /// Makes room for so many more.
+    fn reserve(&self, room: usize) -> Result {
+        Ok(self.ranges.lock().reserve(room, GFP_KERNEL_ACCOUNT)?)
+    }
+
     fn overlaps(&self, range: &Range<u64>) -> bool {
         let ranges = self.ranges.lock();
         ranges
@@ -67,9 +72,10 @@ impl Drop for Addresses {
     fn drop(&mut self) {
         let mut ranges = self.pending.ranges.lock();
         if let Some(index) = ranges.iter().position(|range| *range == self.range) {
-            let last = ranges.len().saturating_sub(1);
-            ranges.swap(index, last);
-            ranges.pop();
+            // In any order.
+            if let (Some(last), Some(gap)) = (ranges.pop(), ranges.get_mut(index)) {
+                *gap = last;
+            }
         }
     }
 }
@@ -91,7 +97,7 @@ struct Buffer {
 /// The buffers of a context.
 pub(crate) struct Buffers {
     /// In order of their device addresses.
-    bound: KVec<Option<Buffer>>,
+    bound: KVVec<Option<Buffer>>,
     pending: Arc<Pending>,
 }
 
@@ -109,11 +115,11 @@ fn addresses(raw: &abi::Bind) -> Result<(Range<u64>, u64)> {
 impl Buffers {
     pub(crate) fn new() -> Result<Self> {
         let pending = Arc::pin_init(
-            pin_init!(Pending { ranges <- new_mutex!(KVec::new(), "nullhz_soft_gpu_pending") }),
+            pin_init!(Pending { ranges <- new_mutex!(KVVec::new(), "nullhz_soft_gpu_pending") }),
             GFP_KERNEL,
         )?;
         Ok(Self {
-            bound: KVec::new(),
+            bound: KVVec::new(),
             pending,
         })
     }
@@ -154,28 +160,26 @@ impl Buffers {
         }
         let charged = Charge::new(shared, u64::from(raw.pages) * u64::from(raw.count))?;
         drop(charged);
-        self.bound.reserve(raw.count as usize, GFP_KERNEL_ACCOUNT)?;
         // What is unmapped later finds room there.
-        let mut ranges = self.pending.ranges.lock();
         let room = self.bound.len() + raw.count as usize;
-        ranges.reserve(room, GFP_KERNEL_ACCOUNT)?;
-        drop(ranges);
+        self.pending.reserve(room)?;
         if self.pending.overlaps(&all) {
             space.drain(Cause::Reuse);
         }
 
-        let mut new = KVec::with_capacity(raw.count as usize, GFP_KERNEL_ACCOUNT)?;
+        let mut new = KVVec::with_capacity(raw.count as usize, GFP_KERNEL_ACCOUNT)?;
         let mut frames = KVVec::new();
-        for start in all.clone().step_by(size as usize) {
-            let user = raw.user + (start - all.start);
+        for n in 0..u64::from(raw.count) {
+            let (start, user) = (all.start + n * size, raw.user + n * size);
             let pinned = Pinned {
                 _charge: Charge::new(shared, raw.pages.into())?,
                 pages: PinnedPages::new(user as usize, raw.pages as usize)?,
             };
             let range = start..start + size;
-            for (page, address) in range.clone().step_by(PAGE as usize).enumerate() {
+            for page in 0..raw.pages {
+                let address = start + u64::from(page) * PAGE;
                 shared.table.prepare(address)?;
-                let pfn = pinned.pages.pfn(page).ok_or(EFAULT)?;
+                let pfn = pinned.pages.pfn(page as usize).ok_or(EFAULT)?;
                 frames.push((address, Pte::new(pfn, true)), GFP_KERNEL_ACCOUNT)?;
             }
             let unmap = if batched {
@@ -190,6 +194,7 @@ impl Buffers {
             new.push(Some(Buffer { range, unmap }), GFP_KERNEL_ACCOUNT)?;
         }
 
+        insert_all(&mut self.bound, behind, new)?;
         let install = |shared: &Shared| {
             for (address, pte) in &frames {
                 shared.table.install(*address, *pte);
@@ -201,12 +206,6 @@ impl Buffers {
             let _guard = shared.lock.lock();
             install(shared);
         }
-        for buffer in new {
-            // There is room.
-            let _ = self.bound.push_within_capacity(buffer);
-        }
-        let start = |buffer: &Option<Buffer>| buffer.as_ref().map(|buffer| buffer.range.start);
-        self.bound.sort_unstable_by_key(start);
         Ok(())
     }
 
@@ -219,7 +218,7 @@ impl Buffers {
         let first = self.position(all.start);
         let buffers = self.bound.get_mut(first..).unwrap_or_default();
         let buffers = buffers.get_mut(..raw.count as usize).ok_or(ENOENT)?;
-        let starts = all.step_by(size as usize);
+        let starts = (0..).map(|n| all.start + n * size);
         let fits = |(buffer, start): (&Option<Buffer>, u64)| {
             let range = start..start + size;
             buffer.as_ref().is_some_and(|buffer| buffer.range == range)

@@ -6,29 +6,55 @@ use crate::abi::{self, MAX_INTERVALS, PAGE};
 use crate::notify::{Notifier, Space};
 use crate::shared::Shared;
 use crate::table::END;
-use core::ops::Range;
-use kernel::{mm::MmWithUser, prelude::*, sync::Arc};
+use core::{num::NonZero, ops::Range};
+use kernel::{
+    alloc::{Allocator, Vec},
+    mm::MmWithUser,
+    prelude::*,
+    sync::Arc, //
+};
 
 /// User addresses, and the lower half of the device's, end here; the aperture begins.
 pub(crate) const USER_END: u64 = END / 2;
 /// What one notifier of Xe watches: `drm.xe.svm_notifier_size`, 512 MB by default.
-const BLOCK: u64 = 512 << 20;
+const BLOCK: NonZero<u64> = NonZero::new(512 << 20).unwrap();
+/// The end of what can be mirrored: nobody can map the last page.
+const MIRROR_END: u64 = USER_END - PAGE;
+const WHOLE: NonZero<u64> = NonZero::new(MIRROR_END).unwrap();
 
 /// A registered range.
 struct Registered {
     range: Range<u64>,
     /// Bytes.
-    interval: u64,
+    interval: NonZero<u64>,
 }
 
 impl Registered {
     fn intervals(&self) -> u64 {
-        (self.range.end - self.range.start).div_ceil(self.interval)
+        (self.range.end - self.range.start - 1) / self.interval + 1
     }
 }
 
 fn overlap(one: &Range<u64>, other: &Range<u64>) -> bool {
     one.start < other.end && other.start < one.end
+}
+
+/// Inserts `new` at `index`, which is not behind the end. If there is no memory, nothing changes.
+pub(crate) fn insert_all<T, A: Allocator>(
+    list: &mut Vec<T, A>,
+    index: usize,
+    new: Vec<T, A>,
+) -> Result {
+    let room = list.len().saturating_add(new.len());
+    let mut merged = Vec::with_capacity(room, GFP_KERNEL_ACCOUNT)?;
+    let mut old = core::mem::take(list).into_iter();
+    // There is room for all.
+    let mut push = |item| drop(merged.push_within_capacity(item));
+    old.by_ref().take(index).for_each(&mut push);
+    new.into_iter().for_each(&mut push);
+    old.for_each(&mut push);
+    *list = merged;
+    Ok(())
 }
 
 /// The mirrored memory of a context.
@@ -97,18 +123,15 @@ impl Mirror {
     fn watched(&self, registered: &Registered) -> impl Iterator<Item = Range<u64>> {
         let range = registered.range.clone();
         let (first, size, end) = match self.mode {
-            abi::B1 => (
-                range.start / BLOCK * BLOCK,
-                BLOCK,
-                range.end.next_multiple_of(BLOCK),
-            ),
-            abi::B2 => (0, USER_END, USER_END),
+            abi::B1 => (range.start / BLOCK * BLOCK.get(), BLOCK, MIRROR_END),
+            abi::B2 => (0, WHOLE, MIRROR_END),
             _ => (range.start, registered.interval, range.end),
         };
-        // The kernel has no notifiers of the last page, which nobody can map.
-        let end = end.min(USER_END - PAGE);
-        let starts = (0..end.saturating_sub(first).div_ceil(size)).map(move |n| first + n * size);
-        starts.map(move |start| start..start.saturating_add(size).min(end))
+        let count = (range.end - 1 - first) / size + 1;
+        (0..count).map(move |n| {
+            let start = first + n * size.get();
+            start..start.saturating_add(size.get()).min(end)
+        })
     }
 
     /// Adds the notifiers that a range needs and that are not there yet.
@@ -119,11 +142,12 @@ impl Mirror {
         shared: &Arc<Shared>,
         space: &Arc<Space>,
     ) -> Result {
-        let old = self.notifiers.len();
+        let mut new = KVVec::new();
         for range in self.watched(registered) {
-            let known = self.notifiers.get(..old).unwrap_or_default();
-            if known
-                .binary_search_by_key(&range.start, |(range, _)| range.start)
+            let start = |(range, _): &(Range<u64>, _)| range.start;
+            if self
+                .notifiers
+                .binary_search_by_key(&range.start, start)
                 .is_ok()
             {
                 continue;
@@ -133,9 +157,15 @@ impl Mirror {
                 mode => Notifier::flushing(mm, range.clone(), shared, mode == abi::B2)?,
             };
             let notifier = Arc::new(notifier, GFP_KERNEL_ACCOUNT)?;
-            self.notifiers.push((range, notifier), GFP_KERNEL_ACCOUNT)?;
+            new.push((range, notifier), GFP_KERNEL_ACCOUNT)?;
         }
-        Ok(())
+        // What is not there yet of a range has no gaps: other ranges end outside of it, and share
+        // its first and last notifier at most.
+        let first = new.first().map_or(0, |(range, _)| range.start);
+        let index = self
+            .notifiers
+            .partition_point(|(range, _)| range.start < first);
+        insert_all(&mut self.notifiers, index, new)
     }
 
     /// Removes the notifiers that no range needs.
@@ -157,13 +187,6 @@ impl Mirror {
         }
     }
 
-    fn sort(&mut self) {
-        self.ranges
-            .sort_unstable_by_key(|registered| registered.range.start);
-        self.notifiers
-            .sort_unstable_by_key(|(range, _)| range.start);
-    }
-
     /// Mirrors a range.
     pub(crate) fn register(
         &mut self,
@@ -172,16 +195,13 @@ impl Mirror {
         shared: &Arc<Shared>,
         space: &Arc<Space>,
     ) -> Result {
-        let interval = if raw.interval == 0 {
-            raw.length
-        } else {
-            raw.interval
-        };
+        let interval = NonZero::new(raw.interval).or(NonZero::new(raw.length));
+        let interval = interval.ok_or(EINVAL)?;
         let end = raw.start.checked_add(raw.length).ok_or(EOVERFLOW)?;
-        if (raw.start | raw.length | interval) % PAGE != 0 || raw.length == 0 {
+        if (raw.start | raw.length | interval.get()) % PAGE != 0 || raw.length == 0 {
             return Err(EINVAL);
         }
-        if end > USER_END - PAGE {
+        if end > MIRROR_END {
             return Err(EOVERFLOW);
         }
         let registered = Registered {
@@ -199,16 +219,14 @@ impl Mirror {
             return Err(ENOSPC);
         }
         self.ranges.reserve(1, GFP_KERNEL_ACCOUNT)?;
-        let added = self.watch(&registered, mm, shared, space);
-        if added.is_ok() {
-            self.ranges
-                .push_within_capacity(registered)
-                .map_err(|_| ENOMEM)?;
-        } else {
-            self.unwatch();
-        }
-        self.sort();
-        added
+        self.watch(&registered, mm, shared, space)?;
+        let start = registered.range.start;
+        let index = self
+            .ranges
+            .partition_point(|other| other.range.start < start);
+        // There is room.
+        let _ = self.ranges.insert_within_capacity(index, registered);
+        Ok(())
     }
 
     /// Ends the mirroring of a range.
@@ -264,7 +282,6 @@ impl Mirror {
                 self.notifiers.clear();
                 return Err(error);
             }
-            self.sort();
         }
         self.ranges = ranges;
         Ok(())

@@ -5,6 +5,7 @@
 use crate::abi::{self, Stamp, PAGE};
 use crate::shared::{Charge, Shared};
 use crate::table::END;
+use core::num::NonZero;
 use kernel::{
     page::{PinnedPages, Word},
     prelude::*,
@@ -21,7 +22,7 @@ const POISON: u64 = 0xaaaa_aaaa_aaaa_aaaa;
 #[derive(Clone, Copy)]
 pub(crate) struct Pages {
     start: u64,
-    stride: u64,
+    stride: NonZero<u64>,
     count: u64,
 }
 
@@ -33,10 +34,11 @@ impl Pages {
             stride,
             count,
         } = *raw;
-        if (start | stride) % PAGE != 0 || stride == 0 || count == 0 {
+        if (start | stride) % PAGE != 0 || count == 0 {
             return Err(EINVAL);
         }
-        let length = stride.checked_mul(count - 1).ok_or(EINVAL)?;
+        let stride = NonZero::new(stride).ok_or(EINVAL)?;
+        let length = stride.get().checked_mul(count - 1).ok_or(EINVAL)?;
         if start.checked_add(length).ok_or(EINVAL)? >= END {
             return Err(EINVAL);
         }
@@ -53,7 +55,8 @@ impl Pages {
 
     /// The address of page `index`, which is below their number.
     pub(crate) fn address(&self, index: u64) -> u64 {
-        self.start.wrapping_add(self.stride.wrapping_mul(index))
+        self.start
+            .wrapping_add(self.stride.get().wrapping_mul(index))
     }
 
     fn index(&self, address: u64) -> Option<u64> {
