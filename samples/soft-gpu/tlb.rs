@@ -30,6 +30,7 @@ use kernel::{
 pub(crate) const ENTRIES: usize = 1024;
 
 const PAGE_SHIFT: u32 = 12;
+const PAGE: u64 = 1 << PAGE_SHIFT;
 /// Device addresses have 48 bits.
 const CONTEXT_SHIFT: u32 = 48;
 /// An entry of it is valid.
@@ -42,14 +43,13 @@ pub(crate) struct Tag(u64);
 impl Tag {
     /// `context` has 16 bits, `address` 48.
     pub(crate) fn new(context: u64, address: u64) -> Self {
-        let page = address >> PAGE_SHIFT << PAGE_SHIFT;
-        Self(context << CONTEXT_SHIFT | page | VALID)
+        Self(context << CONTEXT_SHIFT | address & !(PAGE - 1) | VALID)
     }
 
-    fn is_within(self, span: &Span) -> bool {
-        let address = self.0 & ((1 << CONTEXT_SHIFT) - 1);
-        // The lowest bit, which is set, cannot carry it over an end.
-        self.0 >> CONTEXT_SHIFT == span.tag && span.start <= address && address < span.end
+    /// Whether any part of the page is in `span`.
+    fn is_hit(self, span: &Span) -> bool {
+        let page = self.0 & ((1 << CONTEXT_SHIFT) - 1) & !(PAGE - 1);
+        self.0 >> CONTEXT_SHIFT == span.tag && span.start < page + PAGE && page < span.end
     }
 
     fn index(self) -> usize {
@@ -146,7 +146,7 @@ impl Tlb {
         for span in spans {
             let pages = (span.end.saturating_sub(span.start) >> PAGE_SHIFT) as usize;
             if pages < ENTRIES / 4 {
-                for page in (span.start..span.end).step_by(1 << PAGE_SHIFT) {
+                for page in (span.start & !(PAGE - 1)..span.end).step_by(PAGE as usize) {
                     self.drop_entries(self.entry(Tag::new(span.tag, page)), span);
                 }
             } else {
@@ -162,7 +162,7 @@ impl Tlb {
     fn drop_entries<'a>(&self, entries: impl Iterator<Item = &'a Entry>, span: &Span) {
         for entry in entries {
             let tag = entry.tag.load(Relaxed);
-            if tag != 0 && Tag(tag).is_within(span) {
+            if tag != 0 && Tag(tag).is_hit(span) {
                 entry.tag.store(0, Relaxed);
                 self.dropped.add(1, Relaxed);
             }

@@ -56,10 +56,10 @@ static void soft_gpu_handle(void *info)
 
 		for (i = 0; i < SOFT_GPU_TLB_ENTRIES; i++) {
 			struct soft_gpu_entry *entry = &tlb->entries[i];
-			u64 address = entry->tag & (BIT_ULL(48) - 2);
+			u64 page = entry->tag & (BIT_ULL(48) - 1) & PAGE_MASK;
 
-			if (entry->tag >> 48 == span->tag && address >= span->start &&
-			    address < span->end)
+			if (entry->tag >> 48 == span->tag && span->start < page + PAGE_SIZE &&
+			    page < span->end)
 				entry->tag = 0;
 		}
 	}
