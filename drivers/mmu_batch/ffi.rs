@@ -1,0 +1,448 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The driver's functions, and those of our own C part; with `exports.rs` all that is `unsafe`.
+
+use crate::abi;
+use crate::combine::{Round, Ticket, Zap};
+use crate::device::Device;
+use crate::gather::Cause;
+use crate::space::{Hit, Locked};
+use crate::spans::Span;
+use crate::trace::Outcome;
+use core::{ops::Range, ptr::NonNull};
+use kernel::{
+    error::to_result,
+    ffi::{c_char, c_int, c_void},
+    prelude::*,
+    str::CString,
+    sync::global_lock, //
+};
+
+extern "C" {
+    fn nullhz_mmu_batch_module_get(module: *mut c_void) -> bool;
+    fn nullhz_mmu_batch_module_put(module: *mut c_void);
+    fn nullhz_mmu_batch_trace_event(
+        device: *const c_char,
+        span: *const Span,
+        kind: u32,
+        outcome: u32,
+        ticket: u64,
+    );
+    fn nullhz_mmu_batch_trace_flush_begin(device: *const c_char, spans: *const Span, count: u32);
+    fn nullhz_mmu_batch_trace_flush_end(
+        device: *const c_char,
+        generation: u64,
+        tickets: u64,
+        spans: u32,
+        windowed: bool,
+        resets: u32,
+    );
+    fn nullhz_mmu_batch_trace_wait(device: *const c_char, ticket: u64, led: bool);
+    fn nullhz_mmu_batch_trace_defer(
+        device: *const c_char,
+        span: *const Span,
+        pages: u64,
+        ticket: u64,
+    );
+    fn nullhz_mmu_batch_trace_drain(device: *const c_char, cause: u32, unmaps: u64, pages: u64);
+    fn nullhz_mmu_batch_trace_reset(device: *const c_char, error: c_int);
+}
+
+/// Fires `nullhz_mmu_batch:nullhz_mmu_batch_event`.
+pub(crate) fn trace_event(
+    device: &CStr,
+    span: &Span,
+    kind: u32,
+    outcome: Outcome,
+    ticket: Option<Ticket>,
+) {
+    let ticket = ticket.map_or(0, Ticket::into_raw);
+    // SAFETY: A C string, and a span of the layout that abi.rs asserts; both are only read.
+    unsafe {
+        nullhz_mmu_batch_trace_event(device.as_char_ptr(), span, kind, outcome as u32, ticket)
+    };
+}
+
+/// Fires `nullhz_mmu_batch:nullhz_mmu_batch_flush_begin`.
+pub(crate) fn trace_flush_begin(device: &CStr, spans: &[Span]) {
+    // CAST: At most 64.
+    let count = spans.len() as u32;
+    // SAFETY: A C string, and `count` spans, which are only read.
+    unsafe { nullhz_mmu_batch_trace_flush_begin(device.as_char_ptr(), spans.as_ptr(), count) };
+}
+
+/// Fires `nullhz_mmu_batch:nullhz_mmu_batch_flush_end`.
+pub(crate) fn trace_flush_end(device: &CStr, round: &Round) {
+    // SAFETY: A C string; the rest are numbers.
+    unsafe {
+        nullhz_mmu_batch_trace_flush_end(
+            device.as_char_ptr(),
+            round.generation,
+            round.tickets,
+            // CAST: At most 64.
+            round.spans as u32,
+            round.windowed,
+            round.resets,
+        )
+    };
+}
+
+/// Fires `nullhz_mmu_batch:nullhz_mmu_batch_wait`.
+pub(crate) fn trace_wait(device: &CStr, ticket: Ticket, led: bool) {
+    // SAFETY: A C string; the rest are numbers.
+    unsafe { nullhz_mmu_batch_trace_wait(device.as_char_ptr(), ticket.into_raw(), led) };
+}
+
+/// Fires `nullhz_mmu_batch:nullhz_mmu_batch_defer`.
+pub(crate) fn trace_defer(device: &CStr, span: &Span, pages: u64, ticket: Ticket) {
+    // SAFETY: A C string and a span, which are only read.
+    unsafe { nullhz_mmu_batch_trace_defer(device.as_char_ptr(), span, pages, ticket.into_raw()) };
+}
+
+/// Fires `nullhz_mmu_batch:nullhz_mmu_batch_drain`.
+pub(crate) fn trace_drain(device: &CStr, cause: Cause, unmaps: usize, pages: u64) {
+    // SAFETY: A C string; the rest are numbers.
+    unsafe {
+        nullhz_mmu_batch_trace_drain(device.as_char_ptr(), cause as u32, unmaps as u64, pages)
+    };
+}
+
+/// Fires `nullhz_mmu_batch:nullhz_mmu_batch_reset`.
+pub(crate) fn trace_reset(device: &CStr, result: Result) {
+    let error = result.map_or_else(Error::to_errno, |()| 0);
+    // SAFETY: A C string and a number.
+    unsafe { nullhz_mmu_batch_trace_reset(device.as_char_ptr(), error) };
+}
+
+/// A reference to a module, or to none.
+pub(crate) struct Module(*mut c_void);
+
+// SAFETY: A reference belongs to nobody in particular, and is only ever given back.
+unsafe impl Send for Module {}
+// SAFETY: There is nothing that can be done with a shared one.
+unsafe impl Sync for Module {}
+
+impl Drop for Module {
+    fn drop(&mut self) {
+        // SAFETY: The reference was taken in `Hardware::module()`.
+        unsafe { nullhz_mmu_batch_module_put(self.0) };
+    }
+}
+
+/// A driver's functions for its device.
+///
+/// # Invariants
+///
+/// `ops` is valid for reads, and its functions may be called with `driver`, for as long as this
+/// exists. `flush` and `reset` of it are there.
+pub(crate) struct Hardware {
+    ops: NonNull<abi::DeviceOps>,
+    driver: *mut c_void,
+}
+
+// SAFETY: A driver's functions may be called in any thread.
+unsafe impl Send for Hardware {}
+// SAFETY: One at a time, which is up to the lead of the device, not to this type; the driver is
+// told so, and C has no other means.
+unsafe impl Sync for Hardware {}
+
+impl Hardware {
+    /// [`EINVAL`] for missing functions.
+    ///
+    /// # Safety
+    ///
+    /// `ops` is null, or as the type's invariants demand.
+    pub(crate) unsafe fn new(ops: *const abi::DeviceOps, driver: *mut c_void) -> Result<Self> {
+        let ops = NonNull::new(ops.cast_mut()).ok_or(EINVAL)?;
+        // INVARIANT: As demanded of the caller; the functions are looked at here.
+        let this = Self { ops, driver };
+        match this.ops() {
+            abi::DeviceOps {
+                flush: Some(_),
+                reset: Some(_),
+                ..
+            } => Ok(this),
+            _ => Err(EINVAL),
+        }
+    }
+
+    fn ops(&self) -> &abi::DeviceOps {
+        // SAFETY: Valid for reads by the type's invariant.
+        unsafe { self.ops.as_ref() }
+    }
+
+    /// Keeps the driver from being unloaded. [`ENODEV`] if it is already.
+    pub(crate) fn module(&self) -> Result<Module> {
+        let owner = self.ops().owner;
+        // SAFETY: The driver's module, or null; it is there, since it calls us.
+        match unsafe { nullhz_mmu_batch_module_get(owner) } {
+            true => Ok(Module(owner)),
+            false => Err(ENODEV),
+        }
+    }
+
+    /// Throws `spans` out of the TLB, everything if there are none. May sleep; called with the
+    /// lead of the device.
+    pub(crate) fn flush(&self, spans: &[Span]) -> Result {
+        let flush = self.ops().flush.ok_or(EINVAL)?;
+        // CAST: At most 64.
+        let count = spans.len() as u32;
+        // SAFETY: May be called with `driver` by the type's invariant; the spans outlive the call.
+        to_result(unsafe { flush(self.driver, spans.as_ptr(), count) })
+    }
+
+    /// Makes all translations unusable. May sleep; called with the lead of the device.
+    pub(crate) fn reset(&self) -> Result {
+        let reset = self.ops().reset.ok_or(EINVAL)?;
+        // SAFETY: May be called with `driver` by the type's invariant.
+        to_result(unsafe { reset(self.driver) })
+    }
+}
+
+global_lock! {
+    // SAFETY: The module's initialiser calls `Names::new()` before it succeeds; nobody can call
+    // the exported functions before that.
+    unsafe(uninit) static NAMES: Mutex<KVec<CString>> = KVec::new();
+}
+
+/// The names of all devices, as long as this exists.
+pub(crate) struct Names(());
+
+impl Names {
+    /// # Safety
+    ///
+    /// Called once at most while the module is loaded.
+    pub(crate) unsafe fn new() -> Self {
+        // SAFETY: Once at most, as demanded of the caller.
+        unsafe { NAMES.init() };
+        Self(())
+    }
+}
+
+impl Drop for Names {
+    fn drop(&mut self) {
+        // Devices hold the module through its symbols: there are none left.
+        *NAMES.lock() = KVec::new();
+    }
+}
+
+/// A name that no other device has.
+pub(crate) struct Reserved(CString);
+
+impl Reserved {
+    /// [`EEXIST`] if another device has it.
+    pub(crate) fn new(name: &CStr) -> Result<Self> {
+        let mut names = NAMES.lock();
+        if names.iter().any(|other| **other == *name) {
+            return Err(EEXIST);
+        }
+        names.push(CString::try_from(name)?, GFP_KERNEL)?;
+        Ok(Self(CString::try_from(name)?))
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        NAMES.lock().retain(|name| **name != *self.0);
+    }
+}
+
+/// A driver's functions for an interval.
+///
+/// # Invariants
+///
+/// `ops` is valid for reads, and its functions may be called with `driver`, for as long as this
+/// exists. `zap` of it is there, or `start` and `finish`.
+pub(crate) struct Driver {
+    ops: NonNull<abi::IntervalOps>,
+    driver: *mut c_void,
+}
+
+// SAFETY: A driver's functions may be called in any thread.
+unsafe impl Send for Driver {}
+// SAFETY: And in several at a time, as `nullhz/mmu_batch.h` says.
+unsafe impl Sync for Driver {}
+
+/// A call of a driver's `start()` or `finish()`, which calls us back with the event.
+pub(crate) struct Call<'a> {
+    pub(crate) device: &'a Device,
+    /// Only in `start()`.
+    pub(crate) hit: Option<&'a Hit<'a>>,
+    pub(crate) blockable: bool,
+    /// After `nullhz_mmu_batch_event_lock()`.
+    pub(crate) locked: Option<(Locked<'a>, Zap)>,
+    /// After `nullhz_mmu_batch_event_zapped()`, if there is one.
+    pub(crate) ticket: Option<Ticket>,
+}
+
+fn event(range: &Range<u64>, kind: u32, blockable: bool, state: *mut c_void) -> abi::Event {
+    abi::Event {
+        start: range.start,
+        end: range.end,
+        kind,
+        blockable: blockable.into(),
+        pad: [0; 3],
+        state,
+    }
+}
+
+impl Driver {
+    /// [`EINVAL`] for missing functions.
+    ///
+    /// # Safety
+    ///
+    /// `ops` is null, or as the type's invariants demand.
+    pub(crate) unsafe fn new(ops: *const abi::IntervalOps, driver: *mut c_void) -> Result<Self> {
+        let ops = NonNull::new(ops.cast_mut()).ok_or(EINVAL)?;
+        // INVARIANT: As demanded of the caller; the functions are looked at here.
+        let this = Self { ops, driver };
+        match this.ops() {
+            abi::IntervalOps { zap: Some(_), .. }
+            | abi::IntervalOps {
+                start: Some(_),
+                finish: Some(_),
+                ..
+            } => Ok(this),
+            _ => Err(EINVAL),
+        }
+    }
+
+    fn ops(&self) -> &abi::IntervalOps {
+        // SAFETY: Valid for reads by the type's invariant.
+        unsafe { self.ops.as_ref() }
+    }
+
+    /// The first pass of an event that may block: what to wait for, if anything.
+    pub(crate) fn start(&self, hit: &Hit<'_>) -> Option<Ticket> {
+        let Some(zap) = self.ops().zap else {
+            let ticket = self.call_start(hit, true).1?;
+            // The driver may have waited for it in `start()`.
+            return (!hit.space.device().is_finished(ticket)).then_some(ticket);
+        };
+        let (locked, begun) = hit.lock();
+        let event = event(&hit.range, hit.kind, true, core::ptr::null_mut());
+        // SAFETY: May be called with `driver` by the type's invariant, with the lock held.
+        let live = unsafe { zap(self.driver, &event) };
+        hit.zapped(locked, begun, live)
+    }
+
+    /// The only pass of an event that must not block: whether there is nothing to flush. Does not
+    /// sleep.
+    pub(crate) fn try_start(&self, hit: &Hit<'_>) -> bool {
+        if self.ops().zap.is_none() {
+            return self.call_start(hit, false).0;
+        }
+        let (Some(live), Some((locked, _))) = (self.ops().live, hit.try_lock()) else {
+            return false;
+        };
+        let event = event(&hit.range, hit.kind, false, core::ptr::null_mut());
+        // SAFETY: May be called with `driver` by the type's invariant, with the lock held.
+        let live = unsafe { live(self.driver, &event) };
+        !live && !hit.in_flight(&locked)
+    }
+
+    /// Calls `start()`: what it says, and the ticket that it has taken.
+    fn call_start(&self, hit: &Hit<'_>, blockable: bool) -> (bool, Option<Ticket>) {
+        let mut call = Call {
+            device: hit.space.device(),
+            hit: Some(hit),
+            blockable,
+            locked: None,
+            ticket: None,
+        };
+        let state = (&raw mut call).cast();
+        let mut event = event(&hit.range, hit.kind, blockable, state);
+        let done = self.ops().start.is_some_and(|start| {
+            // SAFETY: May be called with `driver` by the type's invariant; the event and what it
+            // refers to outlive the call.
+            unsafe { start(self.driver, &mut event) }
+        });
+        (done, call.ticket)
+    }
+
+    /// The second pass: returns after `ticket` is finished.
+    pub(crate) fn finish(&self, device: &Device, ticket: Ticket, range: &Range<u64>, kind: u32) {
+        if let Some(finish) = self.ops().finish {
+            let mut call = Call {
+                device,
+                hit: None,
+                blockable: true,
+                locked: None,
+                ticket: Some(ticket),
+            };
+            let mut event = event(range, kind, true, (&raw mut call).cast());
+            // SAFETY: May be called with `driver` by the type's invariant; the event and what it
+            // refers to outlive the call.
+            unsafe { finish(self.driver, &mut event) };
+        }
+        device.wait(ticket);
+        if let Some(flushed) = self.ops().flushed {
+            let event = event(range, kind, true, core::ptr::null_mut());
+            // SAFETY: May be called with `driver` by the type's invariant.
+            unsafe { flushed(self.driver, &event) };
+        }
+    }
+}
+
+/// An unmap that the driver wants.
+///
+/// # Invariants
+///
+/// It is valid for reads, and its functions may be called, until `release` was. Both are there.
+pub(crate) struct Deferred(NonNull<abi::Unmap>);
+
+// SAFETY: A driver's functions may be called in any thread.
+unsafe impl Send for Deferred {}
+
+impl Deferred {
+    /// [`EINVAL`] for missing functions or an empty range.
+    ///
+    /// # Safety
+    ///
+    /// `unmap` is null, or as the type's invariants demand.
+    pub(crate) unsafe fn new(unmap: *mut abi::Unmap) -> Result<Self> {
+        let unmap = NonNull::new(unmap).ok_or(EINVAL)?;
+        // INVARIANT: As demanded of the caller; the functions are looked at here.
+        let this = Self(unmap);
+        match this.raw() {
+            abi::Unmap {
+                start,
+                end,
+                zap: Some(_),
+                release: Some(_),
+                ..
+            } if start < end => Ok(this),
+            _ => Err(EINVAL),
+        }
+    }
+
+    fn raw(&self) -> &abi::Unmap {
+        // SAFETY: Valid for reads by the type's invariant: `release()` consumes `self`.
+        unsafe { self.0.as_ref() }
+    }
+
+    pub(crate) fn range(&self) -> Range<u64> {
+        self.raw().start..self.raw().end
+    }
+
+    pub(crate) fn pages(&self) -> u64 {
+        self.raw().pages
+    }
+
+    /// Calls the driver, with the lock of the space held; whether anything was there.
+    pub(crate) fn zap(&self) -> bool {
+        // Never missing; if it were, then something might have been there.
+        self.raw().zap.is_none_or(|zap| {
+            // SAFETY: May be called by the type's invariant.
+            unsafe { zap(self.0.as_ptr()) }
+        })
+    }
+
+    /// Has the driver give back pages and addresses, and the unmap with them.
+    pub(crate) fn release(self) {
+        if let Some(release) = self.raw().release {
+            // SAFETY: May be called by the type's invariant, and is once, as `self` is consumed.
+            unsafe { release(self.0.as_ptr()) };
+        }
+    }
+}

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The memory of a process as a device sees it.
+
+use crate::combine::{Ticket, Zap};
+use crate::device::{Device, Visit};
+use crate::ffi;
+use crate::passes::Passes;
+use crate::spans::Span;
+use crate::trace::Outcome;
+use core::ops::Range;
+use kernel::{
+    current,
+    mm::{Mm, MmWithUser},
+    prelude::*,
+    sync::{
+        aref::ARef,
+        lock::{mutex::MutexBackend, Guard},
+        new_mutex,
+        Arc,
+        Mutex, //
+    }, //
+};
+
+/// What the lock of a space protects here; for the driver it is its page table.
+pub(crate) struct State {
+    /// Of what the driver itself has unmapped last.
+    pub(crate) deferred: Ticket,
+    /// Of what was zapped last, for whatever reason.
+    pub(crate) last: Ticket,
+    passes: Passes,
+}
+
+impl State {
+    const NEW: State = State {
+        deferred: Ticket::FINISHED,
+        last: Ticket::FINISHED,
+        passes: Passes::NONE,
+    };
+}
+
+/// A space.
+#[pin_data]
+pub(crate) struct Space {
+    mm: ARef<Mm>,
+    tag: u64,
+    #[pin]
+    state: Mutex<State>,
+    /// Goes last: it lets the driver and the device go.
+    visit: Visit,
+}
+
+/// The lock of a space, held.
+pub(crate) type Locked<'a> = Guard<'a, State, MutexBackend>;
+
+impl Space {
+    /// Makes a space of `mm`. Process context, may sleep.
+    pub(crate) fn new(device: Arc<Device>, mm: &Mm, tag: u64) -> Result<Arc<Self>> {
+        let visit = Visit::new(device)?;
+        Arc::pin_init(
+            pin_init!(Self {
+                mm: mm.into(),
+                tag,
+                state <- new_mutex!(
+                    State::NEW,
+                    "nullhz_mmu_batch_space"
+                ),
+                visit,
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    pub(crate) fn device(&self) -> &Device {
+        self.visit.device()
+    }
+
+    /// The memory, if it is still in use. May be its last user: the memory may go when the
+    /// reference is dropped, which must not happen with a lock held.
+    pub(crate) fn memory(&self) -> Option<ARef<MmWithUser>> {
+        self.mm.mmget_not_zero()
+    }
+
+    /// Waits for the lock.
+    pub(crate) fn lock(&self) -> Locked<'_> {
+        self.state.lock()
+    }
+
+    /// The lock, if nobody has it.
+    pub(crate) fn try_lock(&self) -> Option<Locked<'_>> {
+        self.state.try_lock()
+    }
+
+    /// The lock, which some C code has not given back yet.
+    pub(crate) fn raw_lock(&self) -> &Mutex<State> {
+        &self.state
+    }
+
+    /// What a flush of `range` of this space is called.
+    pub(crate) fn span(&self, range: &Range<u64>) -> Span {
+        Span {
+            start: range.start,
+            end: range.end,
+            tag: self.tag,
+        }
+    }
+}
+
+/// What the callbacks of an event for an interval know of it.
+pub(crate) struct Hit<'a> {
+    pub(crate) space: &'a Space,
+    /// The ticket of what was zapped last in the interval; changes under the lock.
+    pub(crate) last: &'a crate::interval::Last,
+    /// First byte of the interval.
+    pub(crate) at: u64,
+    /// The event's own range, of which `range` is in the interval.
+    pub(crate) whole: Range<u64>,
+    pub(crate) range: Range<u64>,
+    pub(crate) kind: u32,
+    /// No event, but the interval's end: not counted.
+    pub(crate) removal: bool,
+}
+
+impl Hit<'_> {
+    /// Takes the lock, before something is zapped. May sleep.
+    pub(crate) fn lock(&self) -> (Locked<'_>, Zap) {
+        self.begin(self.space.lock())
+    }
+
+    /// The same without sleeping, if nobody has the lock.
+    pub(crate) fn try_lock(&self) -> Option<(Locked<'_>, Zap)> {
+        self.space.try_lock().map(|locked| self.begin(locked))
+    }
+
+    fn begin<'a>(&self, mut state: Locked<'a>) -> (Locked<'a>, Zap) {
+        let device = self.space.device();
+        if !self.removal {
+            let thread = current!().pid();
+            let (start, end) = (self.whole.start, self.whole.end);
+            if state.passes.begins(thread, start, end, self.at) {
+                device.counters.events.add(1);
+            }
+            device.counters.intervals.add(1);
+        }
+        let zap = Zap::begin(device, self.space.span(&self.range));
+        (state, zap)
+    }
+
+    /// After it was zapped: what to wait for, if anything. Unlocks.
+    pub(crate) fn zapped(&self, mut state: Locked<'_>, zap: Zap, live: bool) -> Option<Ticket> {
+        let device = self.space.device();
+        let mut last = self.last_of(&state);
+        let ticket = zap.done(device, &mut last, live);
+        self.last.set(&mut state, last);
+        state.last = state.last.max(last);
+        drop(state);
+        let outcome = match (live, ticket) {
+            (true, _) => Outcome::Ticket,
+            (false, Some(_)) => Outcome::Joined,
+            (false, None) => Outcome::Elided,
+        };
+        match outcome {
+            Outcome::Ticket => device.counters.tickets.add(1),
+            _ if self.removal => return ticket,
+            Outcome::Joined => device.counters.joined.add(1),
+            _ => device.counters.elided.add(1),
+        }
+        self.trace(outcome, ticket);
+        ticket
+    }
+
+    /// Whether something that was zapped before may still be in the TLB.
+    pub(crate) fn in_flight(&self, state: &State) -> bool {
+        !self.space.device().is_finished(self.last_of(state))
+    }
+
+    /// An event that must not block has found nothing live, and nothing in flight.
+    pub(crate) fn nothing(&self) {
+        self.space.device().counters.elided.add(1);
+        self.trace(Outcome::Elided, None);
+    }
+
+    /// An event that must not block would have to.
+    pub(crate) fn would_block(&self) {
+        self.space.device().counters.would_block.add(1);
+        self.trace(Outcome::WouldBlock, None);
+    }
+
+    /// The later one of the interval's own zaps and of the driver's unmaps, which do not say to
+    /// what interval they belong.
+    fn last_of(&self, state: &State) -> Ticket {
+        self.last.get(state).max(state.deferred)
+    }
+
+    fn trace(&self, outcome: Outcome, ticket: Option<Ticket>) {
+        let span = self.space.span(&self.range);
+        ffi::trace_event(
+            self.space.device().name(),
+            &span,
+            self.kind,
+            outcome,
+            ticket,
+        );
+    }
+}
