@@ -26,7 +26,7 @@ const FEATURES: u32 = abi::feature::BIND
     | abi::feature::FAULTS
     | abi::feature::WRITE
     | abi::feature::MORE
-    | if cfg!(nullhz_mutants) {
+    | if cfg!(nullhz_mmu_mutants) {
         abi::feature::MUTANTS
     } else {
         0

@@ -255,7 +255,7 @@ impl Hardware {
 
     /// Whether flushes leave walks alone that are in flight.
     pub(crate) fn is_mutant(&self) -> bool {
-        cfg!(nullhz_mutants) && self.faults.mutant.load(Relaxed) == abi::NO_DRAIN
+        cfg!(nullhz_mmu_mutants) && self.faults.mutant.load(Relaxed) == abi::NO_DRAIN
     }
 
     /// How it misbehaves from now on.
@@ -267,7 +267,7 @@ impl Hardware {
         {
             return Err(EINVAL);
         }
-        if faults.mutant != abi::NO_MUTANT && !cfg!(nullhz_mutants) {
+        if faults.mutant != abi::NO_MUTANT && !cfg!(nullhz_mmu_mutants) {
             return Err(EOPNOTSUPP);
         }
         let _port = self.port.lock();

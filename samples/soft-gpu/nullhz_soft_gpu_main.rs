@@ -46,7 +46,7 @@ use hardware::Hardware;
 use mmu_batch::{DeviceOps, Flush};
 use shared::Numbers;
 
-#[cfg(all(nullhz_mutants, not(CONFIG_KUNIT)))]
+#[cfg(all(nullhz_mmu_mutants, not(CONFIG_KUNIT)))]
 compile_error!("mutants are for test kernels only");
 
 module! {
