@@ -26,8 +26,9 @@ use kernel::{
     },
 };
 
-/// Entries of a TLB; a power of two.
-pub(crate) const ENTRIES: usize = 1024;
+/// Entries of a TLB; a power of two. Few enough to look at all of them in an interrupt, for it is
+/// the broadcast that a flush should cost.
+pub(crate) const ENTRIES: usize = 256;
 
 const PAGE_SHIFT: u32 = 12;
 const PAGE: u64 = 1 << PAGE_SHIFT;

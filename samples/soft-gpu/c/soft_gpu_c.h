@@ -68,7 +68,7 @@ struct soft_gpu_attempt {
 };
 
 /* hardware.c: the device */
-#define SOFT_GPU_TLB_ENTRIES	512
+#define SOFT_GPU_TLB_ENTRIES	256
 
 int soft_gpu_hardware_init(void);
 void soft_gpu_hardware_exit(void);
