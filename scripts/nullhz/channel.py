@@ -39,6 +39,7 @@ class Command:
         self._started = time.monotonic()
         self._cut = 0
         self._result = None
+        self._patience = channel.patience
         self.argv = argv
 
     def _take(self, timeout):
@@ -68,7 +69,7 @@ class Command:
 
     def wait(self, timeout=30):
         """Waits for the end of the command; returns its Result."""
-        end = time.monotonic() + timeout
+        end = time.monotonic() + timeout * self._patience
         while self._result is None:
             left = end - time.monotonic()
             if left <= 0 or not self._take(left):
@@ -77,7 +78,7 @@ class Command:
 
     def read_line(self, timeout=30):
         """The next line of standard output, without its end; None after the last."""
-        end = time.monotonic() + timeout
+        end = time.monotonic() + timeout * self._patience
         out = self._output["out"]
         while True:
             newline = out.find(b"\n", self._cut)
@@ -109,9 +110,13 @@ class Command:
 
 
 class Channel:
-    """Runs commands in the node; usable from several threads."""
+    """Runs commands in the node; usable from several threads.
 
-    def __init__(self, path):
+    All timeouts of commands are multiplied with `patience`.
+    """
+
+    def __init__(self, path, patience=1):
+        self.patience = patience
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.connect(path)
         self._lock = threading.Lock()
@@ -205,6 +210,8 @@ class Channel:
             ident = next(self._idents)
             command = Command(self, ident, argv)
             self._commands[ident] = command
+        if timeout is not None:
+            timeout *= self.patience
         self.send({"op": "run", "id": ident, "argv": argv, "timeout": timeout, **options}, stdin)
         return command
 

@@ -20,22 +20,26 @@ class Console(threading.Thread):
     """Reads the console from a pipe until its end.
 
     Every line goes to `path` with the seconds since `start`, at once, so that
-    a log is there whatever happens to this process.
+    a log is there whatever happens to this process. `earlier`: lines that the
+    node printed before, in the machine that this one goes on from.
     """
 
-    def __init__(self, pipe, path, start):
+    def __init__(self, pipe, path, start, earlier=()):
         super().__init__(name="console", daemon=True)
         self._pipe = pipe
         self._path = path
         self._start = start
         self._changed = threading.Condition()
-        self._lines = []
+        self._lines = [Line(start, text) for text in earlier]
+        self._notes = []
         self._ended = False
         self.start()
 
     def run(self):
         rest = b""
         with open(self._path, "w", encoding="utf-8") as log:
+            for line in self._lines:
+                log.write(f"{'before':>10} {line.text}\n")
             while data := self._pipe.read1(65536):
                 now = time.monotonic()
                 *complete, rest = (rest + data).split(b"\n")
@@ -47,12 +51,19 @@ class Console(threading.Thread):
             self._ended = True
             self._changed.notify_all()
 
+    def note(self, text):
+        """Writes a line to the log that the node has not printed, between its lines."""
+        with self._changed:
+            self._notes.append(Line(time.monotonic(), text))
+
     @staticmethod
     def _clean(raw):
         return _CONTROL.sub(b"", raw).decode("utf-8", "replace").rstrip()
 
     def _add(self, lines, log):
-        for line in lines:
+        with self._changed:
+            notes, self._notes = self._notes, []
+        for line in sorted(notes + lines, key=lambda line: line.time):
             log.write(f"{line.time - self._start:10.6f} {line.text}\n")
         log.flush()
         with self._changed:

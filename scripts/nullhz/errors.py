@@ -28,3 +28,7 @@ class CommandError(NodeError):
 
 class TimedOut(NodeError):
     """What was waited for did not happen in time."""
+
+
+class KernelBug(AssertionError):
+    """The kernel of a node reported a bug of its own. No second try undoes that."""

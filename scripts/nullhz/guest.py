@@ -54,18 +54,25 @@ def compile_program(name, compiler=CC, source=None):
 
 def put_program(vm, name, **options):
     """Compiles a program and puts it into the node; returns its path there."""
-    path = f"{HOME}/{name}"
-    # A copy of an earlier call may be running.
-    vm.put(compile_program(name, **options), f"{path}.new", 0o755)
-    vm.run(["mv", f"{path}.new", path])
-    return path
+    return put_once(vm, compile_program(name, **options), name, 0o755)
 
 
 def put_script(vm, name):
     """Puts a Python file of kunit-tests/e2e/guest, or bus.py, into the node."""
     source = SOURCES / name
-    vm.put(source if source.exists() else Path(__file__).parent / name, f"{HOME}/{name}")
-    return f"{HOME}/{name}"
+    return put_once(vm, source if source.exists() else Path(__file__).parent / name, name, 0o644)
+
+
+def put_once(vm, source, name, mode):
+    """Puts a file into the node unless it is there from an earlier call in this boot."""
+    path = f"{HOME}/{name}"
+    version = (source, source.stat().st_mtime_ns)
+    if vm.files.get(path) != version:
+        # An earlier version may be running.
+        vm.put(source, f"{path}.new", mode)
+        vm.run(["mv", f"{path}.new", path])
+        vm.files[path] = version
+    return path
 
 
 def bus_command(vm, *arguments, **options):
@@ -111,6 +118,7 @@ class Reader:
             command += ["--sources", str(sources)]
         if fifo:
             command = ["chrt", "-f", str(fifo), *command]
+        self._patience = vm.patience
         self._command = vm.spawn([*wrap, *command], timeout=timeout)
         self._changed = threading.Condition()
         self._events = []
@@ -149,7 +157,7 @@ class Reader:
 
     def wait(self, timeout=30, since=0, count=1, where=None, **fields):
         """The first record, or with `count` the list of that many, with these fields."""
-        end = time.monotonic() + timeout
+        end = time.monotonic() + timeout * self._patience
         with self._changed:
             while True:
                 found = [event for event in self._events[since:] if matches(event, fields)]

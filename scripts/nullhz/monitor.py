@@ -22,8 +22,10 @@ class Event(NamedTuple):
 class Monitor:
     """A connection to QEMU's monitor with all events kept in order."""
 
-    def __init__(self, path, on_event=lambda event: None):
+    def __init__(self, path, on_event=lambda event: None, patience=1):
         self._on_event = on_event
+        # What wait() multiplies its timeout with.
+        self._patience = patience
         self._changed = threading.Condition()
         self._events = []
         self._closed = False
@@ -83,7 +85,7 @@ class Monitor:
 
     def wait(self, name, timeout, since=0):
         """The first event called `name` from number `since` on."""
-        end = time.monotonic() + timeout
+        end = time.monotonic() + timeout * self._patience
         with self._changed:
             while True:
                 for event in self._events[since:]:

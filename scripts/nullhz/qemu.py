@@ -4,6 +4,7 @@
 import functools
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from dataclasses import dataclass, field
@@ -31,6 +32,8 @@ INTEL = "max,vendor=GenuineIntel,family=6,model=85,stepping=7"
 AMD = "max"
 
 FLAVOURS = ("nullhz", "test", "debug")
+# Sanitizers make a node slower: all that its callers wait for may take this many times as long.
+PATIENCE = {"debug": 5}
 
 
 def build_dir():
@@ -109,6 +112,11 @@ class Config:
             if not path.is_file():
                 raise SetupError(f"no {what} at {path}: run `make image FLAVOUR={self.flavour}`")
 
+    @property
+    def patience(self):
+        """What times of waiting are to be multiplied with."""
+        return PATIENCE.get(self.flavour, 1)
+
     def boot_line(self):
         """The product's boot line at this machine's size."""
         line = [
@@ -138,8 +146,11 @@ class Config:
             line.append(self.append)
         return " ".join(line)
 
-    def command(self, run_dir, checkpoint_file):
-        """QEMU's argument list. The machine waits for `cont` on its monitor."""
+    def command(self, run_dir, checkpoint_file, state=None):
+        """QEMU's argument list. The machine waits for `cont` on its monitor.
+
+        `state`: a file of the state that VM.save() wrote, to go on from.
+        """
         # QEMU 7.2 crashes guests that patch their text while several virtual
         # CPUs run at the same time.
         threads = "multi" if version() >= (8, 0, 0) else "single"
@@ -167,4 +178,6 @@ class Config:
             size = 64 << 10
             args += ["-object", f"memory-backend-file,id=erst,mem-path={self.erst},size={size},share=on"]
             args += ["-device", "acpi-erst,memdev=erst"]
+        if state:
+            args += ["-incoming", f"exec:cat {shlex.quote(str(state))}"]
         return args + self.devices

@@ -11,6 +11,10 @@ Times are the host's time.monotonic() in seconds, so that console lines, QEMU's
 events and the caller's own marks can be compared.
 """
 
+import contextlib
+import json
+import os
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -21,11 +25,22 @@ from pathlib import Path
 from . import splat
 from .channel import Channel, Result
 from .console import Console
-from .errors import BootError, CommandError, NodeError, SetupError, TimedOut
+from .errors import BootError, CommandError, KernelBug, NodeError, SetupError, TimedOut
 from .monitor import Monitor
 from .qemu import Config
 
 __all__ = ["VM", "Result"]
+
+
+def copy_sparse(source, target):
+    """Copies the image of a disk, the blocks that were ever written."""
+    subprocess.run(["cp", "--sparse=always", "--reflink=auto", source, target], check=True)
+
+
+def renice_session(pid, nice):
+    """Sets the priority of a process's session, where Linux shares the CPUs between sessions."""
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{pid}/autogroup").write_text(str(nice))
 
 
 class VM:
@@ -35,12 +50,22 @@ class VM:
     when that thread ends, so that no way of dying leaves one running.
     """
 
-    def __init__(self, config=None, *, log=None, lifetime=900, boot_timeout=120, **options):
-        """`options` are those of Config. `log`: file for the console;
-        `lifetime`: QEMU is killed after this many seconds, whatever happens."""
+    def __init__(
+        self, config=None, *, log=None, lifetime=900, boot_timeout=120, nice=0, saved=None, **options
+    ):
+        """`options` are those of Config; its patience multiplies all times of waiting.
+
+        `log`: file for the console; `lifetime`: QEMU is killed after this many seconds,
+        whatever happens; `nice`: its priority, as that of nice(1), a negative one for root;
+        `saved`: a folder that save() of a node with the same Config wrote: this one goes on
+        from there.
+        """
         self.config = config or Config(**options)
-        self.boot_timeout = boot_timeout
-        self._lifetime = lifetime
+        self.patience = self.config.patience
+        self.boot_timeout = boot_timeout * self.patience
+        self._lifetime = lifetime * self.patience
+        self._nice = nice
+        self._saved = saved
         self._log = log
         self._process = None
         self._monitor = None
@@ -50,6 +75,8 @@ class VM:
         self._boots = 0
         self.console = None
         self.overdue = False
+        # What callers know to be in the node's memory; a boot empties it.
+        self.files = {}
 
     # --- Life ----------------------------------------------------------------
 
@@ -77,15 +104,19 @@ class VM:
         checkpoint = self.config.checkpoint_file
         if checkpoint is None and self.config.checkpoint:
             checkpoint = self._run_dir / "checkpoint.img"
-        if checkpoint and not checkpoint.exists():
+        if checkpoint and self._saved:
+            copy_sparse(self._saved / "checkpoint.img", checkpoint)
+        elif checkpoint and not checkpoint.exists():
             with open(checkpoint, "wb") as image:
                 image.truncate(self.config.checkpoint << 20)
+        self._checkpoint = checkpoint
         self.log = Path(self._log or self._run_dir / "console.log")
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self._errors = open(self._run_dir / "qemu.log", "w+", encoding="utf-8", errors="replace")
-        command = self.config.command(self._run_dir, checkpoint)
+        state = self._saved and self._saved / "state"
+        command = self.config.command(self._run_dir, checkpoint, state)
         self._process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", *command],
+            ["nice", "-n", str(self._nice), "setpriv", "--pdeathsig", "KILL", *command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -96,7 +127,9 @@ class VM:
         self._timer.daemon = True
         self._timer.start()
         self.started = time.monotonic()
-        self.console = Console(self._process.stdout, self.log, self.started)
+        renice_session(self._process.pid, self._nice)
+        earlier = (self._saved / "console").read_text().splitlines() if self._saved else ()
+        self.console = Console(self._process.stdout, self.log, self.started, earlier)
         try:
             self._connect()
         except (OSError, NodeError) as error:
@@ -112,9 +145,17 @@ class VM:
             if not self.alive or time.monotonic() > end:
                 raise BootError("QEMU offers no monitor")
             time.sleep(0.01)
-        self._channel = Channel(str(self._run_dir / "shell"))
-        self._monitor = Monitor(str(self._run_dir / "qmp"), self._on_event)
+        self._channel = Channel(str(self._run_dir / "shell"), self.patience)
+        self._monitor = Monitor(str(self._run_dir / "qmp"), self._on_event, self.patience)
+        if self._saved:
+            while self._monitor.execute("query-status")["status"] == "inmigrate":
+                if time.monotonic() > end:
+                    raise BootError(f"QEMU does not take the state in {self._saved}")
+                time.sleep(0.01)
         self._monitor.execute("cont")
+        if self._saved:
+            # Its command server has told somebody else that it is up.
+            self._channel.send({"op": "hello"})
 
     def _qemu_messages(self):
         self._errors.seek(0)
@@ -125,8 +166,17 @@ class VM:
         self._process.kill()
 
     def _on_event(self, event):
+        # Beside what the node says: who reset it, when.
+        self.console.note(f"QEMU: {event.name} {json.dumps(event.data)}")
         if event.name in ("RESET", "SHUTDOWN"):
             self._channel.lost(f"the machine had a {event.name} ({event.data.get('reason', '?')})")
+
+    def cpu_seconds(self):
+        """What the machine has taken of the host's CPUs so far; 0 when it is off."""
+        if not self.alive:
+            return 0
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
     def stop(self):
         """Powers the node off at once, like a pulled plug. Can be repeated."""
@@ -175,14 +225,32 @@ class VM:
                 f"server {why}; console:\n{self.console.tail(40)}"
             )
         self._boots += 1
+        self.files.clear()
         return report[0]
 
     def wait_end(self, timeout=30):
         """Waits until the machine is off, e.g. after `poweroff` in the node."""
         try:
-            self._process.wait(timeout)
+            self._process.wait(timeout * self.patience)
         except subprocess.TimeoutExpired as error:
             raise TimedOut(f"the machine is still on after {timeout} s") from error
+
+    def save(self, folder):
+        """Writes what the node is at this moment to a new folder; it goes on afterwards."""
+        folder.mkdir(parents=True)
+        execute = self._monitor.execute
+        execute("stop")
+        execute("migrate-set-parameters", **{"max-bandwidth": 1 << 40})
+        execute("migrate", uri=f"exec:cat > {shlex.quote(str(folder / 'state'))}")
+        while (status := execute("query-migrate")["status"]) != "completed":
+            if status in ("failed", "cancelled"):
+                raise NodeError(f"QEMU cannot save the node: {execute('query-migrate')}")
+            time.sleep(0.01)
+        # Now nobody writes to the disk, and all that was written is in its file.
+        if self.config.checkpoint:
+            copy_sparse(self._checkpoint, folder / "checkpoint.img")
+        (folder / "console").write_text("".join(f"{line.text}\n" for line in self.console.lines()))
+        execute("cont")
 
     def reset(self, wait=True, timeout=None):
         """Presses the reset button: RAM keeps its contents."""
@@ -270,7 +338,7 @@ class VM:
 
         `since`: an earlier value of `console.position`, to see only newer lines.
         """
-        found = self.console.wait(pattern, timeout, since)
+        found = self.console.wait(pattern, timeout * self.patience, since)
         if found is None:
             raise TimedOut(f"no {pattern!r} on the console within {timeout} s:\n{self.console.tail()}")
         return found
@@ -279,11 +347,11 @@ class VM:
         """The kernel's log of this boot, by lines."""
         return self.run(["dmesg"]).stdout.splitlines()
 
-    def splats(self):
+    def splats(self, console_only=False):
         """Reports of kernel bugs, on the console since power-on and in the log
         now, without those that `expect` named."""
         lines = [line.text for line in self.console.lines()] if self.console else []
-        if self._channel and self._channel.up:
+        if not console_only and self._channel and self._channel.up:
             # Messages below the console's level are only here.
             lines += self.dmesg()
         return splat.find(dict.fromkeys(lines), self._expected)
@@ -299,9 +367,9 @@ class VM:
         self._expected_taints |= set(taints)
 
     def assert_clean(self):
-        """Fails when the kernel reported a bug or has an unexpected taint."""
-        found = self.splats()
-        assert not found, "the kernel reported:\n" + "\n".join(f"  | {line}" for line in found)
+        """Raises KernelBug when the kernel reported one or has an unexpected taint."""
+        if found := self.splats():
+            raise KernelBug("the kernel reported:\n" + "\n".join(f"  | {line}" for line in found))
         if self._channel and self._channel.up:
-            extra = self.taints() - splat.EXPECTED_TAINTS - self._expected_taints
-            assert not extra, f"the kernel is tainted: {''.join(sorted(extra))}"
+            if extra := self.taints() - splat.EXPECTED_TAINTS - self._expected_taints:
+                raise KernelBug(f"the kernel is tainted: {''.join(sorted(extra))}")
