@@ -10,6 +10,7 @@ from records import CORRECTED, LINE, action_optional, generate, inject, page
 NODE = {"append": "nullhz.agent=off"}
 MILLION = 1_000_000
 SOURCE = bus.SRC_PRIVATE
+LOST = "/sys/class/misc/nullhz-fault/lost"
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +27,8 @@ def tally(vm, *arguments):
 
 
 def total(running):
+    """What it has read; all that it could is reported."""
+    running.kill(15)
     result = running.wait(300)
     assert result.rc == 0, result
     return json.loads(result.stdout.splitlines()[-1])
@@ -48,7 +51,7 @@ def test_what_can_wait_is_not_urgent(shared_node):
     """A corrected error does not wake those who wait for EPOLLPRI alone."""
     vm = shared_node
     reader = guest.Reader(vm)
-    running = vm.spawn([guest.put_program(vm, "waiter"), "epoll", "3"])
+    running = vm.spawn([guest.put_program(vm, "waiter"), "epoll", "2"])
     assert running.read_line() == "ready"
     inject(vm, CORRECTED, page(2), LINE)
     reader.wait(10, source=bus.SRC_MCE, addr=page(2))
@@ -56,40 +59,45 @@ def test_what_can_wait_is_not_urgent(shared_node):
     assert running.wait(20).rc == 2
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize("context", ["process", "hardirq"])
 def test_a_million_events_are_accounted_for(shared_node, context):
     """By a reader that keeps up as well as it can, and by one that cannot."""
     vm = shared_node
-    before = guest.info(vm)["head_seq"]
-    lost = int(vm.read("/sys/class/misc/nullhz-fault/lost"))
-    fast = tally(vm, SOURCE, 2000, 256)
-    slow = tally(vm, SOURCE, 2000, 16, 20000)
+    # The bus and the watchdogs may have something to say as well, at any time.
+    others = guest.Reader(vm, sources=~(1 << SOURCE) & (1 << 64) - 1)
+    lost = int(vm.read(LOST))
+    readers = [tally(vm, SOURCE, 256), tally(vm, SOURCE, 16, 5000)]
     generate(vm, "nullhz_fault_gen", count=MILLION, level="watch", context=context, source=SOURCE)
-    totals = [total(fast), total(slow)]
+    fast, slow = totals = [total(reader) for reader in readers]
     for reader in totals:
         assert reader["records"] + reader["lost"] == MILLION, reader
         assert reader["occurrences"] == reader["records"], reader
-        assert reader["gap"] == reader["backwards"] == 0, reader
-        # The bus may have had something to say as well, of an earlier incident.
-        assert before + MILLION <= reader["last_seq"] <= reader["head_seq"], reader
-    assert totals[1]["lost"] > MILLION // 2, totals
-    assert totals[0]["lost"] < totals[1]["lost"], totals
+        assert reader["backwards"] == 0, reader
+        # No number is missing: each that was not ours is that of another source's record.
+        assert reader["last_seq"] - reader["first_seq"] == MILLION + reader["others"], reader
+        between = range(reader["first_seq"] + 1, reader["last_seq"])
+        others.wait(10, count=reader["others"], where=lambda event, seqs=between: event["seq"] in seqs)
+        assert sum(event["seq"] in between for event in others.events()) == reader["others"], reader
+    assert slow["lost"] > 0, "it was not slow"
     # The bus counts what its readers missed.
-    told = int(vm.read("/sys/class/misc/nullhz-fault/lost")) - lost
-    assert told == sum(reader["lost"] for reader in totals)
+    assert int(vm.read(LOST)) - lost == fast["lost"] + slow["lost"]
+    others.close()
 
 
+@pytest.mark.exact
 def test_nobody_misses_anything_at_a_bearable_rate(shared_node):
     vm = shared_node
-    readers = [tally(vm, SOURCE, 2000, batch, pause) for batch, pause in ((1, 0), (64, 0), (64, 10000))]
-    generate(vm, "nullhz_fault_gen", count=3000, level="degrading", source=SOURCE, rate=1000)
+    readers = [tally(vm, SOURCE, batch, pause) for batch, pause in ((1, 0), (64, 0), (64, 10000))]
+    generate(vm, "nullhz_fault_gen", count=2000, level="degrading", source=SOURCE, rate=1000)
     for reader in map(total, readers):
-        assert (reader["records"], reader["lost"], reader["gap"]) == (3000, 0, 0)
+        assert (reader["records"], reader["lost"]) == (2000, 0)
 
 
+@pytest.mark.exact
 def test_sums_stand_for_what_they_sum_up(shared_node):
     vm = shared_node
-    reader = tally(vm, SOURCE, 1000)
+    reader = tally(vm, SOURCE)
     generate(vm, "nullhz_fault_gen", count=500, level="watch", source=SOURCE, sum=7, rate=1000)
     found = total(reader)
     assert (found["records"], found["occurrences"], found["lost"]) == (500, 3500, 0)
@@ -122,6 +130,7 @@ def test_replay_of_what_was_before_the_open(shared_node):
     reader.close()
 
 
+@pytest.mark.exact
 def test_an_unacknowledged_incident_outlives_the_ring(shared_node):
     vm = shared_node
     generate(vm, "nullhz_fault_gen", count=1, level="imminent", source=35)

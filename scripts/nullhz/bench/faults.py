@@ -61,9 +61,10 @@ def lost_uncounted(vm, table):
     """Records that vanish without anybody's saying so."""
     program = guest.put_program(vm, "tally")
     vm.run("modprobe nullhz_fault_gen; modprobe nullhz_mce_gen")
-    slow = vm.spawn([program, str(bus.SRC_PRIVATE), "2000", "16", "20000"])
+    slow = vm.spawn([program, str(bus.SRC_PRIVATE), "16", "5000"])
     slow.read_line()
     vm.run(f"echo count={MILLION} level=watch source={bus.SRC_PRIVATE} > {GENERATOR}/run", 300)
+    slow.kill(15)
     tally = json.loads(slow.wait(120).stdout.splitlines()[-1])
     uncounted = MILLION - tally["records"] - tally["lost"]
 
