@@ -51,7 +51,7 @@ scripts/image $(if $(filter-out nullhz,$(1)),--test) $(NULLHZ_BUILD)/image/$(1).
 	$(NULLHZ_BUILD)/install/$(1) $(NULLHZ_BUILD)/install/programs
 endef
 
-.PHONY: image shell demo test test-debug bench
+.PHONY: image shell demo test test-long test-debug bench
 image: packages
 	@$(call node,$(FLAVOUR))
 
@@ -66,6 +66,10 @@ test: packages
 	@$(call node,test)
 	@$(call node,nullhz)
 	@scripts/python scripts/test --flavour test
+
+test-long: packages
+	@$(call node,test)
+	@scripts/python scripts/test --flavour test --long
 
 bench: packages
 	@$(call node,test)
@@ -102,6 +106,7 @@ help:
 	@echo  'See it work (in virtual machines, everything they need is made first):'
 	@echo  '  demo            - training survives a machine check and a hang: the whole path, with latencies'
 	@echo  '  test            - all tests; the last line is "N passed, N failed, N skipped"'
+	@echo  '  test-long       - repetitions at scale and variants that the tests above leave out'
 	@echo  '  test-debug      - the same on a kernel with sanitizers'
 	@echo  '  bench           - measurements beside their baselines'
 	@echo  '  shell           - a node to look around in'

@@ -176,23 +176,16 @@ def test_a_foreign_disk_is_not_formatted(boot, tmp_path):
     assert disk.read_bytes() == before
 
 
-def test_panic_reboots_in_the_same_machine(boot):
-    vm = boot()
+def test_panic_reboots_and_reserved_memory_survives_it(boot):
+    """The breadcrumb's kind of store, with the kernel's own user of it."""
+    vm = boot(append="reserve_mem=1M:4096:oops ramoops.mem_name=oops ramoops.ecc=1")
     vm.expect("Kernel panic - not syncing: sysrq")
     first = vm.read("/proc/sys/kernel/random/boot_id")
+    assert vm.run("ls /sys/fs/pstore").stdout == ""
     vm.spawn("echo c > /proc/sysrq-trigger")
     vm.monitor.wait("RESET", 30)
     vm.wait_boot()
     assert vm.read("/proc/sys/kernel/random/boot_id") != first
-
-
-def test_reserved_memory_survives_a_reset(boot):
-    """The breadcrumb's kind of store, with the kernel's own user of it."""
-    vm = boot(append="reserve_mem=1M:4096:oops ramoops.mem_name=oops ramoops.ecc=1")
-    vm.expect("Kernel panic - not syncing: sysrq")
-    assert vm.run("ls /sys/fs/pstore").stdout == ""
-    vm.spawn("echo c > /proc/sysrq-trigger")
-    vm.wait_boot()
     assert "sysrq triggered crash" in vm.run("cat /sys/fs/pstore/dmesg-ramoops-0").stdout
 
 

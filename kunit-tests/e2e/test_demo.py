@@ -8,6 +8,7 @@ import sys
 import pytest
 from nullhz.guest import TOP
 
+pytestmark = pytest.mark.timed
 STEPS = """
     power-on boot modules agent armed training
     corrected-1 corrected-2 machine-check imminent checkpoint snapshot goes-on
@@ -53,6 +54,7 @@ def test_every_step_of_the_demo_happens(flavour, tmp_path):
     assert len(lines) >= len(STEPS)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("options", "problem"),
     [

@@ -31,7 +31,10 @@ class Terminal:
         while not (match := re.search(pattern, self.text)):
             left = end - time.monotonic()
             assert left > 0 and select.select([self.master], [], [], left)[0], self.text[-2000:]
-            self.text += os.read(self.master, 65536).decode("utf-8", "replace")
+            try:
+                self.text += os.read(self.master, 65536).decode("utf-8", "replace")
+            except OSError:
+                pytest.fail(f"it ended ({self.process.wait(10)}): {self.text[-2000:]}")
         self.text = self.text[match.end() :]
 
     def type(self, text):

@@ -9,6 +9,7 @@ from memory import memory
 from nullhz import bus, guest
 from stalls import LATE_NS, Rank, ask, counter, expect, expect_stall, listen, told, tune
 
+pytestmark = pytest.mark.timed
 NODE = {"append": "nullhz.agent=off", "watchdog": None}
 DEADLINE_MS = 400
 # What the kernel's own caches may move.

@@ -5,10 +5,12 @@ import contextlib
 import json
 import statistics
 
+import pytest
 from isolation import TRAINING, interrupts, more_than_chance, moved, probe, traced
 from nullhz import bus, guest
 from stalls import Rank, counter, expect, expect_recovery, listen, tune
 
+pytestmark = pytest.mark.alone
 NODE = {"append": "nullhz.agent=off"}
 SECONDS = 2
 DEADLINE_MS = 300
@@ -32,8 +34,8 @@ def sleepers(vm):
 def train(vm, seconds):
     """A rank on each training CPU for a while: ({row: interrupts}, what each rank saw)."""
     program = guest.put_program(vm, "steady")
-    ranks = [vm.spawn(["taskset", "-c", str(cpu), program, str(cpu), str(seconds + 2)]) for cpu in TRAINING]
-    vm.run("sleep 1")
+    ranks = [vm.spawn(["taskset", "-c", str(cpu), program, str(cpu), str(seconds + 1)]) for cpu in TRAINING]
+    vm.run("sleep 0.5")
     before = interrupts(vm)
     vm.run(f"sleep {seconds}")
     after = interrupts(vm)

@@ -5,6 +5,7 @@ import pytest
 from nullhz import bus, guest
 from stalls import Rank, counter, expect, expect_recovery, expect_stall, generator, listen, state, told, tune
 
+pytestmark = pytest.mark.timed
 NODE = {"append": "nullhz.agent=off", "watchdog": None}
 DEADLINE_MS = 400
 TRAINING = 2

@@ -9,6 +9,7 @@ from nullhz import guest
 from nullhz.qemu import build_dir
 from stalls import SYSFS, fed, hardware, tune, wait_armed
 
+pytestmark = pytest.mark.timed
 # A short timeout that each can, s, and how many of them it takes to the reset.
 DEVICES = {"i6300esb": (2, 1), "itco": (4, 2)}
 CARD_RESET = 32
@@ -70,7 +71,7 @@ def answers(vm, path):
     vm.run(["wdctl", "-s", "30", path])
     got = {}
     for question in QUESTIONS:
-        command = ["timeout", "-s", "INT", "1.2", program, "-f", path, *question.split()]
+        command = ["timeout", "-s", "INT", "0.7", program, "-f", path, *question.split()]
         done = vm.run(command, check=False)
         # Seconds left are a matter of when one asks; each dot is a ping.
         text = re.sub(r"GETTIMELEFT returns \d+", "GETTIMELEFT returns N", done.stdout)
@@ -127,12 +128,12 @@ def test_feeders(node, name):
     loaded(vm, True)
     seen = vm.monitor.position
     running = feeder(vm, name, path, timeout)
-    time.sleep(timeout * factor + 1)
+    time.sleep(timeout * factor + 0.5)
     assert vm.monitor.events(seen) == []
     running.kill(15)
     running.wait()
     # The timeout is again that of before; somebody else feeds.
-    time.sleep(timeout * factor + 1)
+    time.sleep(timeout * factor + 0.5)
     assert vm.monitor.events(seen) == []
     assert fed(vm) == OURS
 
@@ -158,6 +159,7 @@ def test_a_feeder_that_dies_without_us(node):
     die(*node)
 
 
+@pytest.mark.parametrize("node", ["i6300esb", pytest.param("itco", marks=pytest.mark.long)], indirect=True)
 def test_a_feeder_that_dies(node):
     loaded(node[0], True)
     die(*node)

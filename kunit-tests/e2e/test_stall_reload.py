@@ -4,10 +4,12 @@
 import json
 import re
 
+import pytest
 from memory import leftovers, memory
 from nullhz import bus, guest
 from stalls import Rank, ask, expect_stall, hardware, listen, wait_armed
 
+pytestmark = pytest.mark.timed
 NODE = {"append": "nullhz.agent=off"}
 CYCLES = 50
 # The first ones fill caches that stay.

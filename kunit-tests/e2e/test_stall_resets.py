@@ -24,6 +24,7 @@ from stalls import (
     wedge,
 )
 
+pytestmark = pytest.mark.timed
 TIMEOUT_S = 3
 BUDGET = 3
 NODE = {"watchdog": "i6300esb"}
