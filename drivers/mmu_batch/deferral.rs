@@ -78,9 +78,8 @@ impl Space {
         // If an event has zapped it before, it is given back after that one's flush.
         let mut last = state.last;
         let ticket = zap.done(device, &mut last, live);
-        state.last = last;
         if live {
-            state.deferred = last;
+            state.unmapped(device, deferred.range(), last);
             device.counters.tickets.add(1);
         }
         drop(state);
@@ -88,7 +87,6 @@ impl Space {
         ffi::trace_defer(device.name(), &span, pages, ticket);
 
         let unmap = Unmap {
-            span,
             pages,
             ticket,
             held: deferred,
@@ -136,10 +134,10 @@ impl Device {
     /// Releases what is flushed, and waits for whoever does so already.
     fn release(&self) {
         let _releasing = self.deferral.releasing.lock();
-        loop {
+        while !self.deferral.with(|gather| gather.is_empty()) {
             let finished = self.finished_ticket();
             let Some(unmap) = self.deferral.with(|gather| gather.pop(finished)) else {
-                return;
+                break;
             };
             self.counters.released.add(1);
             unmap.held.release();

@@ -207,7 +207,8 @@ impl Platform for Device {
     }
 
     fn pause_ns(&self, ns: u64) {
-        fsleep(Delta::from_nanos(ns as i64));
+        // Up to 10 µs would be a busy loop.
+        fsleep(Delta::from_nanos(ns.max(11_000) as i64));
     }
 
     #[cfg(nullhz_mmu_mutants)]

@@ -25,7 +25,9 @@ use kernel::{
 /// What the lock of a space protects here; for the driver it is its page table.
 pub(crate) struct State {
     /// Of what the driver itself has unmapped last.
-    pub(crate) deferred: Ticket,
+    deferred: Ticket,
+    /// The addresses of all such unmaps whose tickets may not be finished, and those between them.
+    unmapped: Range<u64>,
     /// Of what was zapped last, for whatever reason.
     pub(crate) last: Ticket,
     passes: Passes,
@@ -34,9 +36,30 @@ pub(crate) struct State {
 impl State {
     const NEW: State = State {
         deferred: Ticket::FINISHED,
+        unmapped: 0..0,
         last: Ticket::FINISHED,
         passes: Passes::NONE,
     };
+
+    /// The driver itself has unmapped `range`, which `ticket` finishes.
+    pub(crate) fn unmapped(&mut self, device: &Device, range: Range<u64>, ticket: Ticket) {
+        self.unmapped = if device.is_finished(self.deferred) {
+            range
+        } else {
+            let start = self.unmapped.start.min(range.start);
+            start..self.unmapped.end.max(range.end)
+        };
+        self.deferred = ticket;
+        self.last = ticket;
+    }
+
+    /// What finishes all unmaps of the driver's own in `range`.
+    fn deferred_in(&self, range: &Range<u64>) -> Ticket {
+        match self.unmapped.start < range.end && range.start < self.unmapped.end {
+            true => self.deferred,
+            false => Ticket::FINISHED,
+        }
+    }
 }
 
 /// A space.
@@ -189,7 +212,7 @@ impl Hit<'_> {
     /// The later one of the interval's own zaps and of the driver's unmaps, which do not say to
     /// what interval they belong.
     fn last_of(&self, state: &State) -> Ticket {
-        self.last.get(state).max(state.deferred)
+        self.last.get(state).max(state.deferred_in(&self.range))
     }
 
     fn trace(&self, outcome: Outcome, ticket: Option<Ticket>) {

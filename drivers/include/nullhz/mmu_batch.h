@@ -234,7 +234,8 @@ void nullhz_mmu_batch_space_unlock(struct nullhz_mmu_batch_space *space);
  * Context: process, may sleep; the space's memory is still in use (mmget()),
  * its mmap_lock is not held by the caller.
  * Return: an interval; ERR_PTR(-EINVAL) for a bad range or missing ops, -ESRCH
- * if the process is gone, -ENOMEM.
+ * if the process is gone, -EINTR if a signal is pending for the first interval
+ * of a process, -ENOMEM.
  */
 struct nullhz_mmu_batch_interval *
 nullhz_mmu_batch_interval_insert(struct nullhz_mmu_batch_space *space,
