@@ -1,0 +1,478 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Many invalidations, one flush. Pure logic: the kernel, the tests and the model checker each
+//! bring a [`Platform`] and run what is written here.
+//!
+//! Whoever has zapped translations in a page table of the device takes a *ticket*: the number of
+//! the next *generation*, which is what one flush finishes.
+//!
+//! ```text
+//!   zap, ticket g + 1 --+
+//!   zap, ticket g + 1 --+--> close g + 1 --> flush its spans --> finished = g + 1
+//!   zap, ticket g + 1 --+    (the leader)    (or everything)     all tickets up to it go on
+//!                                              |
+//!   zap, ticket g + 2 -------------------------+
+//! ```
+//!
+//! What makes it right:
+//!
+//! 1. A ticket is taken *after* the zap, and under the same hold of the lock that protects the page
+//!    table, so that who finds nothing to zap there knows the ticket of who was faster
+//!    ([`Zap::done()`]).
+//! 2. The leader closes the generation *before* it flushes: a ticket that is taken later belongs to
+//!    the next one.
+//! 3. It publishes the generation *after* the acknowledgement, with release, and it is read with
+//!    acquire: what was reachable through the TLB before is not after.
+//! 4. Leaders take turns under a lock, so that generations finish in their order. They count to
+//!    2^64 and do not wrap.
+//!
+//! Nobody is lost: a waiter that finds somebody leading sleeps in the queue of its generation, of
+//! which there are two: the one being flushed, and the next. A leader that is done wakes all of its
+//! own, and one of the next, who then leads. [`Platform::released()`] is counted up after the lead
+//! was given up and before that, so that a waiter which was refused the lead and has not slept yet
+//! does not.
+//!
+//! Real-time callers do not sleep in a queue. They wait for the lead itself, which passes on their
+//! priority to whoever has it.
+
+use super::spans::{Span, Spans};
+use core::ops::DerefMut;
+
+#[cfg(all(nullhz_mmu_mutants, not(any(test, CONFIG_KUNIT))))]
+compile_error!("nullhz_mmu_mutants breaks the protocol on purpose, and is for test kernels only");
+
+/// The least number of waiting callers for which a leader waits for more.
+pub const CROWD: u32 = 4;
+
+/// How long a leader waits for more callers before it looks for one who is in a hurry, in ns.
+const SLICE_NS: u64 = 10_000;
+
+/// How many classes of tickets per flush are counted; see [`bucket()`].
+pub const BUCKETS: usize = 16;
+
+/// The class of a flush that has finished `tickets`: 0 for one, `n` for 2^n and more, up to
+/// twice as many; the last is for all above too.
+pub fn bucket(tickets: u64) -> usize {
+    (tickets.max(1).ilog2() as usize).min(BUCKETS - 1)
+}
+
+/// The generation that finishes a zap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(u64);
+
+impl Ticket {
+    /// One that has been finished from the beginning.
+    pub const FINISHED: Ticket = Ticket(0);
+
+    /// For those who keep it as a number.
+    pub const fn into_raw(self) -> u64 {
+        self.0
+    }
+
+    /// What was [`into_raw()`](Self::into_raw).
+    pub const fn from_raw(raw: u64) -> Self {
+        Ticket(raw)
+    }
+
+    const fn queue(self) -> Queue {
+        match self.0 & 1 {
+            0 => Queue::Even,
+            _ => Queue::Odd,
+        }
+    }
+}
+
+/// Where callers sleep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queue {
+    /// Of even generations.
+    Even,
+    /// Of odd ones.
+    Odd,
+}
+
+/// How much of a hurry a caller is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// It may wait for others.
+    Patient,
+    /// It is reclaiming memory: nobody waits for others on its time.
+    Reclaiming,
+    /// The same; and who has the lead gets its priority.
+    RealTime,
+}
+
+/// How [`wait()`] has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waited {
+    /// The ticket was finished when it was called.
+    Not,
+    /// By the flush of another caller.
+    Joined,
+    /// By a flush of its own.
+    Led,
+}
+
+/// What is added up until the next flush.
+///
+/// # Invariants
+///
+/// `spans` has what was zapped for each of the `tickets` that were taken since `closed`.
+pub struct Pending {
+    spans: Spans,
+    tickets: u64,
+    closed: u64,
+    waiting: u32,
+    hurried: u32,
+}
+
+impl Pending {
+    /// Nothing yet.
+    pub const NEW: Pending = Pending {
+        spans: Spans::EMPTY,
+        tickets: 0,
+        closed: 0,
+        waiting: 0,
+        hurried: 0,
+    };
+
+    /// The generation of who zaps now.
+    fn next(&self) -> Ticket {
+        Ticket(self.closed.saturating_add(1))
+    }
+
+    fn enter(&mut self, caller: Caller) {
+        self.waiting = self.waiting.saturating_add(1);
+        if caller != Caller::Patient {
+            self.hurried = self.hurried.saturating_add(1);
+        }
+    }
+
+    fn leave(&mut self, caller: Caller) {
+        self.waiting = self.waiting.saturating_sub(1);
+        if caller != Caller::Patient {
+            self.hurried = self.hurried.saturating_sub(1);
+        }
+    }
+}
+
+/// One flush, for counters and traces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Round {
+    /// The number of the flush, and the ticket that it finishes.
+    pub generation: u64,
+    /// How many tickets that are.
+    pub tickets: u64,
+    /// How many spans the device was given, 0 for everything.
+    pub spans: usize,
+    /// Whether the leader has waited for more callers.
+    pub windowed: bool,
+    /// How often the device had to be reset before it was rid of its translations, 0 if it has
+    /// acknowledged the flush.
+    pub resets: u32,
+}
+
+/// The device has not done what it was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unanswered;
+
+/// A 64-bit integer that all may access at once.
+pub trait Word {
+    /// Reads before whatever follows.
+    fn load_acquire(&self) -> u64;
+    /// Writes after whatever came before.
+    fn store_release(&self, value: u64);
+    /// Adds 1 after whatever came before.
+    fn increment_release(&self);
+}
+
+/// What the protocol stands on: one device, its locks and its memory.
+pub trait Platform {
+    /// An atomic integer.
+    type Word: Word;
+    /// The lead: a sleeping lock with priority inheritance, and under it room for what is flushed.
+    type Lead<'a>: DerefMut<Target = Spans>
+    where
+        Self: 'a;
+
+    /// Calls `f` with the pending state, under a lock that never sleeps.
+    fn pending<R>(&self, f: impl FnOnce(&mut Pending) -> R) -> R;
+    /// The last generation that was flushed; 0 in the beginning.
+    fn finished(&self) -> &Self::Word;
+    /// How often the lead was given up.
+    fn released(&self) -> &Self::Word;
+
+    /// Waits for the lead.
+    fn lead(&self) -> Self::Lead<'_>;
+    /// Takes the lead if nobody has it.
+    fn try_lead(&self) -> Option<Self::Lead<'_>>;
+    /// Sleeps in `queue` until `until` says so, which is asked at first and after each wake-up:
+    /// under a lock that [`wake_all()`](Self::wake_all) and [`wake_one()`](Self::wake_one) take
+    /// before they wake, so that a change which is made before they are called is not missed.
+    fn sleep(&self, queue: Queue, until: impl Fn() -> bool);
+    /// Wakes all who sleep in `queue`.
+    fn wake_all(&self, queue: Queue);
+    /// Wakes who has slept longest in `queue`.
+    fn wake_one(&self, queue: Queue);
+
+    /// Throws the translations of `spans`, or all if it is empty, out of the TLB. Returns after
+    /// the device has acknowledged it, and no walk that was under way can bring one back.
+    fn flush(&self, spans: &[Span]) -> Result<(), Unanswered>;
+    /// Makes all translations unusable, for a device that has not answered.
+    fn reset(&self) -> Result<(), Unanswered>;
+    /// Waits before the next reset, after `failed` of them have.
+    fn back_off(&self, failed: u32);
+    /// Called after each flush, before anybody goes on.
+    fn flushed(&self, round: &Round);
+
+    /// How many spans a flush may have; see [`Spans::add()`].
+    fn ceiling(&self) -> usize;
+    /// How long a leader waits for more callers, in ns; 0: not at all.
+    fn window_ns(&self) -> u64;
+    /// A clock, in ns.
+    fn now_ns(&self) -> u64;
+    /// Sleeps for about that long.
+    fn pause_ns(&self, ns: u64);
+
+    /// What is broken on purpose.
+    #[cfg(any(test, nullhz_mmu_mutants))]
+    fn mutant(&self) -> Option<Mutant>;
+}
+
+/// Defects that the model and the oracle have to find.
+#[cfg(any(test, nullhz_mmu_mutants))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutant {
+    /// The generation is published before the device is flushed.
+    PublishBeforeFlush = 1,
+    /// The ticket is taken before the zap.
+    TicketBeforeZap = 2,
+    /// The generation is closed after the flush.
+    SnapshotAfterFlush = 3,
+    /// Who comes during a flush is content with that one.
+    JoinInFlight = 4,
+    /// The device forgets to wait for walks that are under way.
+    NoWalkDrain = 5,
+    /// Who finds nothing live does not ask whether it was flushed already.
+    ElideInFlight = 6,
+}
+
+#[cfg(any(test, nullhz_mmu_mutants))]
+impl Mutant {
+    /// From a module's parameter; [`None`] for 0 and what there is not.
+    pub fn from_number(number: u32) -> Option<Self> {
+        [
+            Self::PublishBeforeFlush,
+            Self::TicketBeforeZap,
+            Self::SnapshotAfterFlush,
+            Self::JoinInFlight,
+            Self::NoWalkDrain,
+            Self::ElideInFlight,
+        ]
+        .into_iter()
+        .find(|mutant| *mutant as u32 == number)
+    }
+}
+
+/// Whether `platform` is to have that defect; a constant in what is built for use.
+macro_rules! broken {
+    ($platform:expr, $mutant:ident) => {{
+        #[cfg(any(test, nullhz_mmu_mutants))]
+        let broken = $platform.mutant() == Some(Mutant::$mutant);
+        #[cfg(not(any(test, nullhz_mmu_mutants)))]
+        let broken = false;
+        broken
+    }};
+}
+
+/// A zap that has begun: the lock of the page table is held.
+#[must_use = "the zap needs a ticket"]
+pub struct Zap {
+    span: Span,
+    #[cfg(any(test, nullhz_mmu_mutants))]
+    early: Option<Ticket>,
+}
+
+impl Zap {
+    /// Before translations of `span` are zapped.
+    pub fn begin<P: Platform>(platform: &P, span: Span) -> Self {
+        #[cfg(not(any(test, nullhz_mmu_mutants)))]
+        let _ = platform;
+        Zap {
+            span,
+            #[cfg(any(test, nullhz_mmu_mutants))]
+            early: broken!(platform, TicketBeforeZap).then(|| take(platform, span)),
+        }
+    }
+
+    /// After they were zapped, and with the same lock held. `live`: there was at least one. `last`
+    /// is of the page table, protected by its lock: the ticket of what was zapped there last.
+    ///
+    /// Returns the ticket to wait for. [`None`]: nothing of the span can be in the TLB.
+    pub fn done<P: Platform>(self, platform: &P, last: &mut Ticket, live: bool) -> Option<Ticket> {
+        if live {
+            #[cfg(any(test, nullhz_mmu_mutants))]
+            let ticket = self.early.unwrap_or_else(|| take(platform, self.span));
+            #[cfg(not(any(test, nullhz_mmu_mutants)))]
+            let ticket = take(platform, self.span);
+            *last = ticket;
+            return Some(ticket);
+        }
+        if broken!(platform, ElideInFlight) {
+            return None;
+        }
+        (!is_finished(platform, *last)).then_some(*last)
+    }
+}
+
+/// Takes a ticket for `span`, whose translations were zapped. Any context but NMI.
+fn take<P: Platform>(platform: &P, span: Span) -> Ticket {
+    let ceiling = platform.ceiling();
+    platform.pending(|pending| {
+        // INVARIANT: one ticket more, and its span.
+        pending.spans.add(span, ceiling);
+        pending.tickets = pending.tickets.saturating_add(1);
+        let in_flight = Ticket(pending.closed);
+        if broken!(platform, JoinInFlight) && !is_finished(platform, in_flight) {
+            return in_flight;
+        }
+        pending.next()
+    })
+}
+
+/// Whether what `ticket` was taken for is out of the TLB. Any context.
+pub fn is_finished<P: Platform>(platform: &P, ticket: Ticket) -> bool {
+    platform.finished().load_acquire() >= ticket.0
+}
+
+/// Returns when `ticket` is finished; flushes if nobody else does. May sleep.
+///
+/// Must not be called with a lock held that [`Platform::flush()`] or another caller's zap needs.
+pub fn wait<P: Platform>(platform: &P, ticket: Ticket, caller: Caller) -> Waited {
+    if is_finished(platform, ticket) {
+        return Waited::Not;
+    }
+    platform.pending(|pending| pending.enter(caller));
+    let lead = match caller {
+        Caller::RealTime => Some(platform.lead()),
+        Caller::Patient | Caller::Reclaiming => queue_up(platform, ticket),
+    };
+    let Some(mut lead) = lead else {
+        platform.pending(|pending| pending.leave(caller));
+        return Waited::Joined;
+    };
+    let waited = if is_finished(platform, ticket) {
+        Waited::Joined
+    } else {
+        flush(platform, &mut lead);
+        Waited::Led
+    };
+    drop(lead);
+    hand_over(platform, caller);
+    waited
+}
+
+/// Returns the lead, or [`None`] when `ticket` is finished.
+fn queue_up<P: Platform>(platform: &P, ticket: Ticket) -> Option<P::Lead<'_>> {
+    while !is_finished(platform, ticket) {
+        let released = platform.released().load_acquire();
+        let lead = platform.try_lead();
+        if lead.is_some() {
+            return lead;
+        }
+        platform.sleep(ticket.queue(), || {
+            is_finished(platform, ticket) || platform.released().load_acquire() != released
+        });
+    }
+    None
+}
+
+/// After the lead was given up: wakes who is done, and one who is to go on.
+fn hand_over<P: Platform>(platform: &P, caller: Caller) {
+    platform.released().increment_release();
+    let waiting = platform.pending(|pending| {
+        pending.leave(caller);
+        pending.waiting
+    });
+    // Who is not counted yet finds that the lead is free, or another who will wake him.
+    if waiting > 0 {
+        let finished = Ticket(platform.finished().load_acquire());
+        platform.wake_all(finished.queue());
+        platform.wake_one(Ticket(finished.0.saturating_add(1)).queue());
+    }
+}
+
+/// Flushes one generation. The caller has the lead.
+fn flush<P: Platform>(platform: &P, spans: &mut Spans) {
+    let windowed = window(platform);
+    let mut taken = close(platform, spans);
+    if broken!(platform, PublishBeforeFlush) {
+        platform.finished().store_release(taken.generation);
+    }
+    let resets = deliver(platform, spans.list());
+    if broken!(platform, SnapshotAfterFlush) {
+        taken = close(platform, spans);
+    }
+    platform.flushed(&Round {
+        generation: taken.generation,
+        tickets: taken.tickets,
+        spans: spans.list().len(),
+        windowed,
+        resets,
+    });
+    platform.finished().store_release(taken.generation);
+}
+
+/// A generation that nobody can join any more.
+struct Taken {
+    generation: u64,
+    tickets: u64,
+}
+
+fn close<P: Platform>(platform: &P, spans: &mut Spans) -> Taken {
+    platform.pending(|pending| {
+        pending.spans.move_to(spans);
+        let generation = pending.next().0;
+        let tickets = pending.tickets;
+        // INVARIANT: no tickets, no spans.
+        pending.closed = generation;
+        pending.tickets = 0;
+        Taken {
+            generation,
+            tickets,
+        }
+    })
+}
+
+/// Has the device rid of `spans`, whatever it takes; returns how often it had to be reset.
+fn deliver<P: Platform>(platform: &P, spans: &[Span]) -> u32 {
+    let mut resets = 0u32;
+    if platform.flush(spans).is_err() {
+        loop {
+            resets = resets.saturating_add(1);
+            if platform.reset().is_ok() {
+                break;
+            }
+            // Memory that the device can still reach must not be given to anybody else.
+            platform.back_off(resets);
+        }
+    }
+    resets
+}
+
+/// Waits for more callers, if that is wanted, there is a crowd, and nobody is in a hurry. Returns
+/// whether it has.
+fn window<P: Platform>(platform: &P) -> bool {
+    let length = platform.window_ns();
+    if length == 0 || !platform.pending(|now| now.waiting >= CROWD && now.hurried == 0) {
+        return false;
+    }
+    let begun = platform.now_ns();
+    loop {
+        let left = length.saturating_sub(platform.now_ns().saturating_sub(begun));
+        if left == 0 || platform.pending(|now| now.hurried > 0) {
+            return true;
+        }
+        platform.pause_ns(left.min(SLICE_NS));
+    }
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Everybody goes on in the end: the model checker finds threads that none will ever wake.
+
+use super::{check, Device};
+use crate::combine::{Caller, Waited};
+use loom::thread;
+
+/// As many events as `callers`, at once; the number of flushes is right.
+fn crowd<const N: usize>(preemptions: usize, callers: [Caller; N], deaf: u32) {
+    check(preemptions, move || {
+        let device = Device::new([true, true], deaf, None);
+        let [first, others @ ..] = &callers[..] else {
+            return;
+        };
+        let others: std::vec::Vec<_> = others
+            .iter()
+            .zip(1..)
+            .map(|(caller, n)| {
+                let (device, caller) = (device.clone(), *caller);
+                thread::spawn(move || device.event(n, caller))
+            })
+            .collect();
+        let mut led = u64::from(device.event(0, *first) == Waited::Led);
+        for other in others {
+            led += u64::from(other.join().unwrap() == Waited::Led);
+        }
+        let rounds = device.rounds();
+        assert_eq!(led, rounds.len() as u64);
+        assert_eq!(
+            rounds.iter().map(|round| round.tickets).sum::<u64>(),
+            N as u64
+        );
+        assert!(rounds
+            .iter()
+            .zip(1..)
+            .all(|(round, n)| round.generation == n));
+        let resets: u32 = rounds.iter().map(|round| round.resets).sum();
+        assert_eq!(resets, deaf);
+    });
+}
+
+#[test]
+fn two_patient() {
+    crowd(6, [Caller::Patient; 2], 0);
+}
+
+#[test]
+fn three_patient() {
+    crowd(3, [Caller::Patient; 3], 0);
+}
+
+#[test]
+fn one_in_real_time() {
+    crowd(3, [Caller::Patient, Caller::RealTime, Caller::Patient], 0);
+}
+
+#[test]
+fn two_in_real_time() {
+    crowd(
+        2,
+        [Caller::RealTime, Caller::Reclaiming, Caller::RealTime],
+        0,
+    );
+}
+
+#[test]
+fn a_device_that_does_not_answer() {
+    crowd(3, [Caller::Patient; 2], 1);
+    crowd(2, [Caller::Patient; 2], 3);
+}
