@@ -11,6 +11,7 @@ Marks:
   long   repeats at scale what others do: only with `make test-long`
   exact  what is asserted holds on the slowest machine too: a failure counts, whatever
          a second run says
+  debug  needs the debug kernel: only with `make test-debug`
 """
 
 import contextlib

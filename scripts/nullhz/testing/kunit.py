@@ -10,7 +10,7 @@ import time
 
 from .. import splat
 from ..errors import NodeError
-from ..guest import TOP
+from ..guest import TOP, leaks
 from ..qemu import build_dir
 from ..vm import VM
 
@@ -31,6 +31,8 @@ def kunit(results, arguments):
         node.excuse()
         for module in suite_modules():
             node.module(module)
+        if arguments.flavour == "debug":
+            node.leaks()
         looked = time.monotonic()
         try:
             vm.assert_clean()
@@ -169,6 +171,15 @@ class Kunit:
         unloaded = self.vm.run(["modprobe", "-r", module], check=False)
         status = "failed" if unloaded.rc or set(new) & self.suites() else "passed"
         self.results.add("kunit", module, "unloads", status, detail=str(unloaded) if unloaded.rc else "")
+
+    def leaks(self):
+        """Unloads all our modules: no memory of theirs is left."""
+        begun = time.monotonic()
+        self.vm.run("lsmod | awk '/^nullhz_/ { print $1 }' | xargs modprobe -r", 60)
+        found = leaks(self.vm)
+        status = "failed" if found else "passed"
+        seconds = time.monotonic() - begun
+        self.results.add("kunit", "kernel", "no memory is leaked", status, seconds, found)
 
 
 def without_number(name):
