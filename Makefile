@@ -77,6 +77,7 @@ bench: packages
 
 test-debug: packages
 	@$(call node,debug)
+	@$(call node,nullhz)
 	@scripts/python scripts/test --flavour debug
 
 .PHONY: check setup packages
@@ -107,7 +108,7 @@ help:
 	@echo  '  demo            - training survives a machine check and a hang: the whole path, with latencies'
 	@echo  '  test            - all tests; the last line is "N passed, N failed, N skipped"'
 	@echo  '  test-long       - repetitions at scale and variants that the tests above leave out'
-	@echo  '  test-debug      - the same on a kernel with sanitizers'
+	@echo  '  test-debug      - all tests on a kernel with sanitizers, and every allocation failing once'
 	@echo  '  bench           - measurements beside their baselines'
 	@echo  '  shell           - a node to look around in'
 	@echo  '  check           - formatting, lints, the patch series, ABI layouts'

@@ -58,6 +58,8 @@ def vm(shared_node):
         echo N > fail_page_alloc/ignore-gfp-wait
         echo N > fail_page_alloc/ignore-gfp-highmem
         echo 0 > fail_page_alloc/min-order
+        # Each step of a module waits for all CPUs once or more: they are asked to hurry.
+        echo 1 > /sys/kernel/rcu_expedited
         modprobe nullhz_fault_gen
         echo 0 > /sys/class/misc/nullhz-fault/incident_cooldown_ms
         """
