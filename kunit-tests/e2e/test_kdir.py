@@ -37,6 +37,7 @@ def tree(tmp_path):
         release="7.3.4-nullhz",
         rust=True,
         watchdog="y",
+        mirror=True,
         symvers=True,
         metadata=True,
         series=True,
@@ -50,6 +51,7 @@ def tree(tmp_path):
         rustc = subprocess.run(["/usr/bin/rustc", "--version"], capture_output=True, text=True).stdout.strip()
         options = f'CONFIG_RUST=y\nCONFIG_RUSTC_VERSION_TEXT="{compiler or rustc}"\n' if rust else ""
         options += f"CONFIG_WATCHDOG_CORE={watchdog}\n"
+        options += "CONFIG_HMM_MIRROR=y\n" if mirror else ""
         (path / CONFIG / "auto.conf").write_text(options)
         if symvers:
             symbol = "0x0\twatchdog_gate_install\tvmlinux\tEXPORT_SYMBOL_GPL\t\n" if series else ""
@@ -68,6 +70,7 @@ def tree(tmp_path):
         ({"release": "7.4.0-rc1"}, "Linux 7.4.0-rc1: Linux 7.3 is needed"),
         ({"rust": False}, "CONFIG_RUST=y"),
         ({"watchdog": "m"}, "CONFIG_WATCHDOG_CORE=y"),
+        ({"mirror": False}, "CONFIG_HMM_MIRROR=y"),
         ({"symvers": False}, "Module.symvers"),
         ({"metadata": False}, "Rust metadata"),
         ({"series": False}, "kernel-patches/series"),
