@@ -124,6 +124,8 @@ class Config:
             "panic=1",
             f"hugepagesz=2M hugepages={self.huge_pages}",
             "intel_idle.max_cstate=1 processor.max_cstate=1",
+            # A watchdog that still runs from before the reset bites a slow boot.
+            "watchdog.handle_boot_enabled=1",
         ]
         if self.reserved:
             line += [f"reserve_mem={size}:4096:{name}" for name, size in RESERVED.items()]

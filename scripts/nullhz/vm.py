@@ -51,20 +51,20 @@ class VM:
     """
 
     def __init__(
-        self, config=None, *, log=None, lifetime=900, boot_timeout=120, nice=0, saved=None, **options
+        self, config=None, *, log=None, lifetime=900, boot_timeout=120, nice=None, saved=None, **options
     ):
         """`options` are those of Config; its patience multiplies all times of waiting.
 
         `log`: file for the console; `lifetime`: QEMU is killed after this many seconds,
-        whatever happens; `nice`: its priority, as that of nice(1), a negative one for root;
-        `saved`: a folder that save() of a node with the same Config wrote: this one goes on
-        from there.
+        whatever happens; `nice`: its priority, as that of nice(1), a negative one for root
+        (default: NULLHZ_NICE of the environment, or 0); `saved`: a folder that save() of a
+        node with the same Config wrote: this one goes on from there.
         """
         self.config = config or Config(**options)
         self.patience = self.config.patience
         self.boot_timeout = boot_timeout * self.patience
         self._lifetime = lifetime * self.patience
-        self._nice = nice
+        self._nice = int(os.environ.get("NULLHZ_NICE", 0)) if nice is None else nice
         self._saved = saved
         self._log = log
         self._process = None
