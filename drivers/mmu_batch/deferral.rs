@@ -80,7 +80,6 @@ impl Space {
         let ticket = zap.done(device, &mut last, live);
         if live {
             state.unmapped(device, deferred.range(), last);
-            device.counters.tickets.add(1);
         }
         drop(state);
         let ticket = ticket.unwrap_or(Ticket::FINISHED);

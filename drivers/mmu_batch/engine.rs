@@ -179,6 +179,7 @@ impl Platform for Device {
     }
 
     fn flushed(&self, round: &Round) {
+        self.counters.tickets.add(round.tickets);
         self.counters.add_flush(round.tickets);
         match round.spans {
             0 => self.counters.full_flushes.add(1),
@@ -213,7 +214,10 @@ impl Platform for Device {
 
     #[cfg(nullhz_mmu_mutants)]
     fn mutant(&self) -> Option<combine::Mutant> {
-        combine::Mutant::from_number(*crate::module_parameters::mutant.value_ref())
+        match *crate::module_parameters::mutant.value_ref() {
+            0 => None,
+            number => combine::Mutant::from_number(number),
+        }
     }
 }
 
@@ -232,13 +236,15 @@ fn caller() -> Caller {
 impl Device {
     /// Returns when `ticket` is finished. May sleep.
     pub(crate) fn wait(&self, ticket: Ticket) {
-        let waited = combine::wait(self, ticket, caller());
-        if waited != Waited::Not {
-            if waited == Waited::Joined {
-                self.counters.combined.add(1);
-            }
-            ffi::trace_wait(self.name(), ticket, waited == Waited::Led);
+        // Of all intervals of an event, the first one waits, and the others come by here.
+        if self.is_finished(ticket) {
+            return;
         }
+        let waited = combine::wait(self, ticket, caller());
+        if waited == Waited::Joined {
+            self.counters.combined.add(1);
+        }
+        ffi::trace_wait(self.name(), ticket, waited == Waited::Led);
     }
 
     /// How long there has been the device, in ns.

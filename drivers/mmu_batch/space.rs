@@ -183,7 +183,7 @@ impl Hit<'_> {
             (false, None) => Outcome::Elided,
         };
         match outcome {
-            Outcome::Ticket => device.counters.tickets.add(1),
+            Outcome::Ticket => {}
             _ if self.removal => return ticket,
             Outcome::Joined => device.counters.joined.add(1),
             _ => device.counters.elided.add(1),

@@ -121,7 +121,7 @@ counters! {
     elided,
     /// Callbacks that found nothing live, and waited for what was in flight.
     joined,
-    /// Zaps that need a flush.
+    /// Zaps that were flushed.
     tickets,
     /// Flushes.
     flushes,
