@@ -53,7 +53,7 @@ module! {
     type: MmuBatchModule,
     name: "nullhz_mmu_batch",
     authors: ["nullhz"],
-    description: "Batched MMU-notifier invalidation, broken on purpose",
+    description: "Batched MMU-notifier invalidation, with defects for tests",
     license: "GPL",
     params: {
         mutant: u32 {
