@@ -313,9 +313,12 @@ void nullhz_mmu_batch_drain(struct nullhz_mmu_batch_space *space,
 
 /* The space's lock; false if the event must not block and it is not free. */
 bool nullhz_mmu_batch_event_lock(struct nullhz_mmu_batch_event *event);
-/* Unlocks after nothing was zapped; start() of an event that must not block returns false then. */
+/* Unlocks; nothing was zapped. Only for an event that must not block. */
 void nullhz_mmu_batch_event_unlock(struct nullhz_mmu_batch_event *event);
-/* Takes a ticket if anything was live, or is still in flight, and unlocks. Returns whether there is a ticket. */
+/*
+ * Takes a ticket if anything was live, or is still in flight, and unlocks.
+ * Returns whether there is a ticket.
+ */
 bool nullhz_mmu_batch_event_zapped(struct nullhz_mmu_batch_event *event, bool live);
 /* Whether anything zapped before may still be in the TLB; with the lock held. */
 bool nullhz_mmu_batch_event_in_flight(struct nullhz_mmu_batch_event *event);
