@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! An interval that a callback takes out of a cell, to drop it.
+
+use nullhz_mmu_batch_types_host::mmu_batch::{Event, Interval, IntervalOps, Pass1, Space};
+use nullhz_mmu_batch_types_host::Table;
+use std::cell::Cell;
+
+struct Mapping {
+    neighbour: Cell<Option<Interval<Neighbour>>>,
+}
+
+impl IntervalOps for Mapping {
+    type Shadow = Table;
+
+    fn start<'e>(&self, event: Event<'e, Table>) -> Pass1<'e> {
+        drop(self.neighbour.take());
+        match event {
+            Event::Blockable(event) => event.zap(Table::clear),
+            Event::NonBlockable(peek) => peek.check(Table::any).into(),
+        }
+    }
+}
+
+struct Neighbour;
+
+impl IntervalOps for Neighbour {
+    type Shadow = Table;
+
+    fn start<'e>(&self, event: Event<'e, Table>) -> Pass1<'e> {
+        match event {
+            Event::Blockable(event) => event.zap(Table::clear),
+            Event::NonBlockable(peek) => peek.check(Table::any).into(),
+        }
+    }
+}
+
+fn main() {
+    let neighbour = Cell::new(Some(Interval::new(Neighbour)));
+    let space = Space::new(Table::default());
+    space.event(&Interval::new(Mapping { neighbour }), 0..10, true);
+}

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A callback that ends without having zapped.
+
+use nullhz_mmu_batch_types_host::mmu_batch::{Event, Interval, IntervalOps, Pass1, Space};
+use nullhz_mmu_batch_types_host::Table;
+
+struct Mapping;
+
+impl IntervalOps for Mapping {
+    type Shadow = Table;
+
+    fn start<'e>(&self, event: Event<'e, Table>) -> Pass1<'e> {
+        match event {
+            Event::Blockable(event) => Pass1::Later(event.lock()),
+            Event::NonBlockable(peek) => peek.check(Table::any).into(),
+        }
+    }
+}
+
+fn main() {
+    let space = Space::new(Table([3].into()));
+    space.event(&Interval::new(Mapping), 0..10, true);
+    space.event(&Interval::new(Mapping), 0..10, false);
+}

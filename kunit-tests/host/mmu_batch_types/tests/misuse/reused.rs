@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Addresses that are used again before the flush.
+
+use nullhz_mmu_batch_types_host::mmu_batch::{DriverUnmap, Lease, Space};
+use nullhz_mmu_batch_types_host::{PinnedPages, Table, VaLease};
+
+fn main() {
+    let space = Space::new(Table([3].into()));
+    let unmap = DriverUnmap::new(PinnedPages(1), VaLease(0..10)).unwrap();
+    unmap.defer(&*space, |table, _, lease| table.clear(lease.range()));
+    space.lock().0.insert(unmap.lease().range().start);
+}

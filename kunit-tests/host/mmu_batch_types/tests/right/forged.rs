@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The proof comes from the ticket.
+
+use nullhz_mmu_batch_types_host::mmu_batch::{Event, Interval, IntervalOps, Pass1, Space};
+use nullhz_mmu_batch_types_host::Table;
+
+struct Mapping;
+
+impl IntervalOps for Mapping {
+    type Shadow = Table;
+
+    fn start<'e>(&self, event: Event<'e, Table>) -> Pass1<'e> {
+        match event {
+            Event::Blockable(event) => match event.lock().zap(Table::clear).ticket() {
+                Ok(ticket) => Pass1::Done(ticket.wait()),
+                Err(flushed) => Pass1::Done(flushed),
+            },
+            Event::NonBlockable(peek) => peek.check(Table::any).into(),
+        }
+    }
+}
+
+fn main() {
+    let space = Space::new(Table([3].into()));
+    space.event(&Interval::new(Mapping), 0..10, true);
+    space.event(&Interval::new(Mapping), 0..10, false);
+}
