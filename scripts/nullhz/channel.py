@@ -12,6 +12,10 @@ from . import frames
 from .errors import CommandError, NodeGone, TimedOut
 
 
+# QEMU makes a socket and listens to it a moment later.
+CONNECT_S = 10
+
+
 @dataclass(frozen=True)
 class Result:
     """How a command ended."""
@@ -118,7 +122,11 @@ class Channel:
     def __init__(self, path, patience=1):
         self.patience = patience
         self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.connect(path)
+        end = time.monotonic() + CONNECT_S
+        while self._socket.connect_ex(path):
+            if time.monotonic() > end:
+                raise NodeGone("nobody listens at the node's command channel")
+            time.sleep(0.01)
         self._lock = threading.Lock()
         self._send_lock = threading.Lock()
         self._idents = itertools.count(1)

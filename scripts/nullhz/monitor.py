@@ -12,6 +12,9 @@ from qemu.qmp import ConnectError, EventListener, ExecuteError, QMPClient, State
 from .errors import NodeError, NodeGone, TimedOut
 
 
+CONNECT_S = 10
+
+
 class Event(NamedTuple):
     time: float
     """Host's time.monotonic() when the event was received, in seconds."""
@@ -37,11 +40,17 @@ class Monitor:
         self._qmp.logger.disabled = True
         self._listener = EventListener()
         self._qmp.register_listener(self._listener)
-        try:
-            self._await(self._qmp.connect(path), 10)
-        except (ConnectError, TimedOut) as error:
-            self._stop()
-            raise NodeError(f"cannot reach QEMU's monitor: {error}") from error
+        end = time.monotonic() + CONNECT_S
+        while True:
+            try:
+                self._await(self._qmp.connect(path), CONNECT_S)
+                break
+            except (ConnectError, TimedOut) as error:
+                # QEMU makes the socket and listens to it a moment later.
+                if isinstance(error, TimedOut) or time.monotonic() > end:
+                    self._stop()
+                    raise NodeError(f"cannot reach QEMU's monitor: {error}") from error
+                time.sleep(0.01)
         self._pump = asyncio.run_coroutine_threadsafe(self._collect(), self._loop)
 
     def _await(self, coroutine, timeout):

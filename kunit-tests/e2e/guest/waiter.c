@@ -81,6 +81,7 @@ static unsigned int wait_uring(int fd)
 	struct io_uring_sqe *sqe;
 	struct io_uring_cqe *cqe;
 	char *rings;
+	int result;
 
 	if (!(params.features & IORING_FEAT_SINGLE_MMAP) || !(params.features & IORING_FEAT_EXT_ARG)) {
 		fprintf(stderr, "io_uring of before Linux 5.11\n");
@@ -103,22 +104,29 @@ static unsigned int wait_uring(int fd)
 		.user_data = 1,
 	};
 	*(uint32_t *)(rings + params.sq_off.array) = 0;
-	atomic_store((_Atomic uint32_t *)(rings + params.sq_off.tail), 1);
-	CHECK(syscall(__NR_io_uring_enter, ring, 1, 0, 0, NULL, 0));
-	ready();
-	if (syscall(__NR_io_uring_enter, ring, 0, 1, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &arg,
-		    sizeof(arg)) < 0) {
-		if (errno == ETIME)
-			nothing();
-		perror("io_uring_enter");
-		exit(1);
-	}
 	cqe = (struct io_uring_cqe *)(rings + params.cq_off.cqes);
-	if (cqe->user_data != 1 || cqe->res < 0) {
-		fprintf(stderr, "completion %llu: %s\n", cqe->user_data, strerror(-cqe->res));
-		exit(1);
+	/* It may complete with the mask of a wake-up that was for other readers: then once more. */
+	for (unsigned int turn = 0;; turn++) {
+		atomic_store((_Atomic uint32_t *)(rings + params.sq_off.tail), turn + 1);
+		CHECK(syscall(__NR_io_uring_enter, ring, 1, 0, 0, NULL, 0));
+		if (!turn)
+			ready();
+		if (syscall(__NR_io_uring_enter, ring, 0, 1, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG,
+			    &arg, sizeof(arg)) < 0) {
+			if (errno == ETIME)
+				nothing();
+			perror("io_uring_enter");
+			exit(1);
+		}
+		result = cqe[turn % params.cq_entries].res;
+		if (result < 0) {
+			fprintf(stderr, "completion: %s\n", strerror(-result));
+			exit(1);
+		}
+		if (result & POLLPRI)
+			return result;
+		atomic_store((_Atomic uint32_t *)(rings + params.cq_off.head), turn + 1);
 	}
-	return cqe->res;
 }
 
 int main(int argc, char **argv)
