@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from . import frames
 from .errors import CommandError, NodeGone, TimedOut
 
-
 # QEMU makes a socket and listens to it a moment later.
 CONNECT_S = 10
 

@@ -11,7 +11,6 @@ from qemu.qmp import ConnectError, EventListener, ExecuteError, QMPClient, State
 
 from .errors import NodeError, NodeGone, TimedOut
 
-
 CONNECT_S = 10
 
 
