@@ -1,0 +1,496 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * nullhz_mmu_batch through its C interface, on a device of counters and with
+ * real events: the tests unmap memory of their own.
+ */
+
+#include <kunit/test.h>
+#include <linux/completion.h>
+#include <linux/err.h>
+#include <linux/limits.h>
+#include <linux/mman.h>
+#include <linux/mmu_notifier.h>
+#include <linux/module.h>
+#include <nullhz/mmu_batch.h>
+
+#define INTERVALS	40
+#define SIZE		(2 * PAGE_SIZE)
+#define TAG		7
+#define NAME		"kunit"
+
+struct fake;
+
+struct piece {
+	struct fake *fake;
+	struct nullhz_mmu_batch_interval *interval;
+	bool live;
+	u32 zaps;
+	/* How many flushes there were when flushed() was called; 0: it was not. */
+	u32 flushed_after;
+};
+
+struct fake {
+	struct kunit *test;
+	struct nullhz_mmu_batch_device *device;
+	struct nullhz_mmu_batch_space *space;
+	u64 start;
+	struct piece pieces[INTERVALS];
+	u32 zaps;
+	/* How many zaps there were when it was flushed last. */
+	u32 zapped_before;
+	u32 flushes;
+	u32 resets;
+	u32 fail_flushes;
+	u32 fail_resets;
+	u32 count;
+	struct nullhz_mmu_batch_span spans[NULLHZ_MMU_BATCH_MAX_SPANS];
+};
+
+struct fake_unmap {
+	struct nullhz_mmu_batch_unmap unmap;
+	struct fake *fake;
+	bool live;
+	/* How many flushes there were when it was released. */
+	u32 released_after;
+	struct completion released;
+};
+
+static int fake_flush(void *driver, const struct nullhz_mmu_batch_span *spans, u32 count)
+{
+	struct fake *fake = driver;
+
+	fake->flushes++;
+	fake->zapped_before = fake->zaps;
+	fake->count = count;
+	memcpy(fake->spans, spans, count * sizeof(*spans));
+	if (!fake->fail_flushes)
+		return 0;
+	fake->fail_flushes--;
+	return -ETIMEDOUT;
+}
+
+static int fake_reset(void *driver)
+{
+	struct fake *fake = driver;
+
+	fake->resets++;
+	if (!fake->fail_resets)
+		return 0;
+	fake->fail_resets--;
+	return -EIO;
+}
+
+static const struct nullhz_mmu_batch_device_ops fake_device_ops = {
+	.owner = THIS_MODULE,
+	.flush = fake_flush,
+	.reset = fake_reset,
+};
+
+static bool piece_zap(void *driver, const struct nullhz_mmu_batch_event *event)
+{
+	struct piece *piece = driver;
+	struct fake *fake = piece->fake;
+	u64 start = fake->start + (piece - fake->pieces) * SIZE;
+	bool live = piece->live;
+
+	KUNIT_EXPECT_EQ(fake->test, event->start, start);
+	KUNIT_EXPECT_EQ(fake->test, event->end, start + SIZE);
+	KUNIT_EXPECT_TRUE(fake->test, event->blockable);
+	piece->live = false;
+	piece->zaps++;
+	fake->zaps++;
+	return live;
+}
+
+static void piece_flushed(void *driver, const struct nullhz_mmu_batch_event *event)
+{
+	struct piece *piece = driver;
+
+	piece->flushed_after = piece->fake->flushes;
+}
+
+static const struct nullhz_mmu_batch_interval_ops piece_ops = {
+	.zap = piece_zap,
+	.flushed = piece_flushed,
+};
+
+static bool unmap_zap(struct nullhz_mmu_batch_unmap *unmap)
+{
+	struct fake_unmap *this = container_of(unmap, struct fake_unmap, unmap);
+
+	this->fake->zaps++;
+	return this->live;
+}
+
+static void unmap_release(struct nullhz_mmu_batch_unmap *unmap)
+{
+	struct fake_unmap *this = container_of(unmap, struct fake_unmap, unmap);
+
+	this->released_after = this->fake->flushes;
+	complete(&this->released);
+}
+
+static void fake_unmap_init(struct fake *fake, struct fake_unmap *this, bool live)
+{
+	*this = (struct fake_unmap) {
+		.unmap = {
+			.start = fake->start,
+			.end = fake->start + SIZE,
+			.pages = SIZE / PAGE_SIZE,
+			.zap = unmap_zap,
+			.release = unmap_release,
+		},
+		.fake = fake,
+		.live = live,
+	};
+	init_completion(&this->released);
+}
+
+static void fake_end(void *context)
+{
+	struct fake *fake = context;
+	u32 i;
+
+	for (i = 0; i < INTERVALS; i++)
+		nullhz_mmu_batch_interval_remove(fake->pieces[i].interval);
+	nullhz_mmu_batch_space_destroy(fake->space);
+	nullhz_mmu_batch_device_unregister(fake->device);
+}
+
+/* Memory of this thread, in intervals, on a device that knows every @step'th of them. */
+static struct fake *fake_start(struct kunit *test, u32 step)
+{
+	struct fake *fake = kunit_kzalloc(test, sizeof(*fake), GFP_KERNEL);
+	u32 i;
+
+	KUNIT_ASSERT_NOT_NULL(test, fake);
+	fake->test = test;
+	fake->start = kunit_vm_mmap(test, NULL, 0, INTERVALS * SIZE, PROT_READ | PROT_WRITE,
+				    MAP_ANONYMOUS | MAP_PRIVATE, 0);
+	KUNIT_ASSERT_NE(test, fake->start, 0);
+	KUNIT_ASSERT_FALSE(test, IS_ERR_VALUE((unsigned long)fake->start));
+	fake->device = nullhz_mmu_batch_device_register(NAME, &fake_device_ops, fake, NULL);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, fake->device);
+	fake->space = nullhz_mmu_batch_space_create(fake->device, current->mm, TAG);
+	for (i = 0; i < INTERVALS; i++) {
+		struct piece *piece = &fake->pieces[i];
+
+		piece->fake = fake;
+		piece->live = step && i % step == 0;
+		piece->interval = nullhz_mmu_batch_interval_insert(fake->space,
+								   fake->start + i * SIZE, SIZE,
+								   &piece_ops, piece);
+		KUNIT_EXPECT_NOT_ERR_OR_NULL(test, piece->interval);
+	}
+	return fake;
+}
+
+/* Unmaps the first @count intervals. */
+static void munmap_some(struct fake *fake, u32 count)
+{
+	KUNIT_EXPECT_EQ(fake->test, vm_munmap(fake->start, count * SIZE), 0);
+}
+
+static void expect_span(struct fake *fake, u32 index, u32 first, u32 count)
+{
+	const struct nullhz_mmu_batch_span *span = &fake->spans[index];
+	u64 start = fake->start + first * SIZE;
+
+	KUNIT_EXPECT_EQ(fake->test, span->start, start);
+	KUNIT_EXPECT_EQ(fake->test, span->end, start + count * SIZE);
+	KUNIT_EXPECT_EQ(fake->test, span->tag, TAG);
+}
+
+static void test_bad_devices(struct kunit *test)
+{
+	static const char * const names[] = {
+		NULL, "", "a/b", "a b", "0123456789012345678901234567890x",
+	};
+	const struct nullhz_mmu_batch_device_ops deaf = { .reset = fake_reset };
+	const struct nullhz_mmu_batch_device_ops stuck = { .flush = fake_flush };
+	struct nullhz_mmu_batch_device *device, *again;
+	u32 i;
+
+	for (i = 0; i < ARRAY_SIZE(names); i++) {
+		device = nullhz_mmu_batch_device_register(names[i], &fake_device_ops, NULL, NULL);
+		KUNIT_EXPECT_EQ(test, PTR_ERR(device), -EINVAL);
+	}
+	device = nullhz_mmu_batch_device_register(NAME, NULL, NULL, NULL);
+	KUNIT_EXPECT_EQ(test, PTR_ERR(device), -EINVAL);
+	device = nullhz_mmu_batch_device_register(NAME, &deaf, NULL, NULL);
+	KUNIT_EXPECT_EQ(test, PTR_ERR(device), -EINVAL);
+	device = nullhz_mmu_batch_device_register(NAME, &stuck, NULL, NULL);
+	KUNIT_EXPECT_EQ(test, PTR_ERR(device), -EINVAL);
+
+	/* A name is free again when its device is gone. */
+	for (i = 0; i < 2; i++) {
+		device = nullhz_mmu_batch_device_register(NAME, &fake_device_ops, NULL, NULL);
+		KUNIT_ASSERT_NOT_ERR_OR_NULL(test, device);
+		again = nullhz_mmu_batch_device_register(NAME, &fake_device_ops, NULL, NULL);
+		KUNIT_EXPECT_EQ(test, PTR_ERR(again), -EEXIST);
+		nullhz_mmu_batch_device_unregister(device);
+	}
+	nullhz_mmu_batch_device_unregister(NULL);
+	nullhz_mmu_batch_device_unregister(again);
+}
+
+static void test_bad_arguments(struct kunit *test)
+{
+	const struct nullhz_mmu_batch_interval_ops nothing = { .flushed = piece_flushed };
+	struct fake *fake = fake_start(test, 0);
+	struct nullhz_mmu_batch_interval *interval;
+	struct nullhz_mmu_batch_space *space;
+	struct fake_unmap unmap;
+
+	space = nullhz_mmu_batch_space_create(NULL, current->mm, TAG);
+	KUNIT_EXPECT_EQ(test, PTR_ERR(space), -EINVAL);
+	nullhz_mmu_batch_space_destroy(space);
+	space = nullhz_mmu_batch_space_create(fake->device, NULL, TAG);
+	KUNIT_EXPECT_EQ(test, PTR_ERR(space), -EINVAL);
+
+	interval = nullhz_mmu_batch_interval_insert(NULL, 0, SIZE, &piece_ops, NULL);
+	KUNIT_EXPECT_EQ(test, PTR_ERR(interval), -EINVAL);
+	nullhz_mmu_batch_interval_remove(interval);
+	interval = nullhz_mmu_batch_interval_insert(fake->space, 0, 0, &piece_ops, NULL);
+	KUNIT_EXPECT_EQ(test, PTR_ERR(interval), -EINVAL);
+	interval = nullhz_mmu_batch_interval_insert(fake->space, SIZE, U64_MAX, &piece_ops, NULL);
+	KUNIT_EXPECT_EQ(test, PTR_ERR(interval), -EINVAL);
+	interval = nullhz_mmu_batch_interval_insert(fake->space, 0, SIZE, NULL, NULL);
+	KUNIT_EXPECT_EQ(test, PTR_ERR(interval), -EINVAL);
+	interval = nullhz_mmu_batch_interval_insert(fake->space, 0, SIZE, &nothing, NULL);
+	KUNIT_EXPECT_EQ(test, PTR_ERR(interval), -EINVAL);
+	KUNIT_EXPECT_NULL(test, nullhz_mmu_batch_interval_notifier(NULL));
+
+	fake_unmap_init(fake, &unmap, true);
+	KUNIT_EXPECT_EQ(test, nullhz_mmu_batch_defer(NULL, &unmap.unmap), -EINVAL);
+	KUNIT_EXPECT_EQ(test, nullhz_mmu_batch_defer(fake->space, NULL), -EINVAL);
+	unmap.unmap.end = unmap.unmap.start;
+	KUNIT_EXPECT_EQ(test, nullhz_mmu_batch_defer(fake->space, &unmap.unmap), -EINVAL);
+	fake_unmap_init(fake, &unmap, true);
+	unmap.unmap.release = NULL;
+	KUNIT_EXPECT_EQ(test, nullhz_mmu_batch_defer(fake->space, &unmap.unmap), -EINVAL);
+	fake_unmap_init(fake, &unmap, true);
+	unmap.unmap.zap = NULL;
+	KUNIT_EXPECT_EQ(test, nullhz_mmu_batch_defer(fake->space, &unmap.unmap), -EINVAL);
+	nullhz_mmu_batch_drain(NULL, NULLHZ_MMU_BATCH_SUBMIT);
+	nullhz_mmu_batch_drain(fake->space, NULLHZ_MMU_BATCH_SUBMIT);
+	KUNIT_EXPECT_EQ(test, fake->zaps, 0);
+	KUNIT_EXPECT_EQ(test, fake->flushes, 0);
+	fake_end(fake);
+}
+
+static void test_one_event_one_flush(struct kunit *test)
+{
+	struct fake *fake = fake_start(test, 1);
+	u32 i;
+
+	munmap_some(fake, INTERVALS);
+	KUNIT_EXPECT_EQ(test, fake->flushes, 1);
+	KUNIT_EXPECT_EQ(test, fake->zapped_before, INTERVALS);
+	KUNIT_EXPECT_EQ(test, fake->count, 1);
+	expect_span(fake, 0, 0, INTERVALS);
+	for (i = 0; i < INTERVALS; i++) {
+		KUNIT_EXPECT_EQ(test, fake->pieces[i].zaps, 1);
+		KUNIT_EXPECT_EQ(test, fake->pieces[i].flushed_after, 1);
+	}
+	fake_end(fake);
+	KUNIT_EXPECT_EQ(test, fake->flushes, 1);
+}
+
+static void test_nothing_live(struct kunit *test)
+{
+	struct fake *fake = fake_start(test, 0);
+
+	munmap_some(fake, INTERVALS);
+	KUNIT_EXPECT_EQ(test, fake->zaps, INTERVALS);
+	KUNIT_EXPECT_EQ(test, fake->flushes, 0);
+	KUNIT_EXPECT_EQ(test, fake->pieces[0].flushed_after, 0);
+	fake_end(fake);
+}
+
+static void test_spans(struct kunit *test)
+{
+	struct fake *fake = fake_start(test, 2);
+	u32 i;
+
+	/* Sixteen of them, which is as many as there may be. */
+	munmap_some(fake, 32);
+	KUNIT_EXPECT_EQ(test, fake->flushes, 1);
+	KUNIT_ASSERT_EQ(test, fake->count, 16);
+	for (i = 0; i < 16; i++)
+		expect_span(fake, i, 2 * i, 1);
+	fake_end(fake);
+}
+
+static void test_too_many_spans(struct kunit *test)
+{
+	struct fake *fake = fake_start(test, 2);
+
+	munmap_some(fake, 34);
+	KUNIT_EXPECT_EQ(test, fake->flushes, 1);
+	KUNIT_EXPECT_EQ(test, fake->count, 0);
+	fake_end(fake);
+}
+
+static void test_a_device_that_does_not_answer(struct kunit *test)
+{
+	struct fake *fake = fake_start(test, 1);
+
+	fake->fail_flushes = 1;
+	munmap_some(fake, 1);
+	KUNIT_EXPECT_EQ(test, fake->flushes, 1);
+	KUNIT_EXPECT_EQ(test, fake->resets, 1);
+	KUNIT_EXPECT_EQ(test, fake->pieces[0].flushed_after, 1);
+
+	/* Nobody goes on before a reset has succeeded. */
+	fake->fail_flushes = 1;
+	fake->fail_resets = 3;
+	munmap_some(fake, 2);
+	KUNIT_EXPECT_EQ(test, fake->flushes, 2);
+	KUNIT_EXPECT_EQ(test, fake->resets, 5);
+	KUNIT_EXPECT_EQ(test, fake->pieces[1].flushed_after, 2);
+
+	munmap_some(fake, 3);
+	KUNIT_EXPECT_EQ(test, fake->flushes, 3);
+	KUNIT_EXPECT_EQ(test, fake->resets, 5);
+	fake_end(fake);
+}
+
+static void test_removal_zaps(struct kunit *test)
+{
+	struct fake *fake = fake_start(test, 0);
+	struct piece *piece = &fake->pieces[3];
+
+	piece->live = true;
+	nullhz_mmu_batch_interval_remove(piece->interval);
+	piece->interval = NULL;
+	KUNIT_EXPECT_EQ(test, piece->zaps, 1);
+	KUNIT_EXPECT_EQ(test, piece->flushed_after, 1);
+	expect_span(fake, 0, 3, 1);
+	fake_end(fake);
+	KUNIT_EXPECT_EQ(test, fake->flushes, 1);
+}
+
+static void test_drained_unmaps(struct kunit *test)
+{
+	struct fake *fake = fake_start(test, 0);
+	struct fake_unmap unmaps[3];
+	u32 i;
+
+	for (i = 0; i < ARRAY_SIZE(unmaps); i++) {
+		fake_unmap_init(fake, &unmaps[i], true);
+		KUNIT_EXPECT_EQ(test, nullhz_mmu_batch_defer(fake->space, &unmaps[i].unmap), 0);
+	}
+	KUNIT_EXPECT_EQ(test, fake->zaps, 3);
+	nullhz_mmu_batch_drain(fake->space, NULLHZ_MMU_BATCH_REUSE);
+	for (i = 0; i < ARRAY_SIZE(unmaps); i++) {
+		KUNIT_EXPECT_TRUE(test, completion_done(&unmaps[i].released));
+		KUNIT_EXPECT_GE(test, unmaps[i].released_after, 1);
+	}
+	/* One for all, unless the window was over in between. */
+	KUNIT_EXPECT_GE(test, fake->flushes, 1);
+	fake_end(fake);
+}
+
+static void test_unmaps_in_time(struct kunit *test)
+{
+	struct fake *fake = fake_start(test, 0);
+	struct fake_unmap unmap;
+
+	fake_unmap_init(fake, &unmap, true);
+	KUNIT_EXPECT_EQ(test, nullhz_mmu_batch_defer(fake->space, &unmap.unmap), 0);
+	/* Long after the window, on the slowest machine. */
+	KUNIT_EXPECT_NE(test, wait_for_completion_timeout(&unmap.released, 30 * HZ), 0);
+	KUNIT_EXPECT_EQ(test, unmap.released_after, 1);
+	fake_end(fake);
+}
+
+static void test_unmaps_of_nothing(struct kunit *test)
+{
+	struct fake *fake = fake_start(test, 0);
+	struct fake_unmap unmap;
+
+	fake_unmap_init(fake, &unmap, false);
+	KUNIT_EXPECT_EQ(test, nullhz_mmu_batch_defer(fake->space, &unmap.unmap), 0);
+	nullhz_mmu_batch_drain(fake->space, NULLHZ_MMU_BATCH_SUBMIT);
+	KUNIT_EXPECT_TRUE(test, completion_done(&unmap.released));
+	KUNIT_EXPECT_EQ(test, fake->flushes, 0);
+	fake_end(fake);
+}
+
+/* munmap() finds nothing in the page table, but it may still be in the TLB. */
+static void test_events_wait_for_unmaps(struct kunit *test)
+{
+	struct fake *fake = fake_start(test, 0);
+	struct fake_unmap unmap;
+
+	fake_unmap_init(fake, &unmap, true);
+	KUNIT_EXPECT_EQ(test, nullhz_mmu_batch_defer(fake->space, &unmap.unmap), 0);
+	munmap_some(fake, 1);
+	KUNIT_EXPECT_EQ(test, fake->flushes, 1);
+	expect_span(fake, 0, 0, 1);
+	nullhz_mmu_batch_drain(fake->space, NULLHZ_MMU_BATCH_REUSE);
+	KUNIT_EXPECT_EQ(test, unmap.released_after, 1);
+	fake_end(fake);
+	KUNIT_EXPECT_EQ(test, fake->flushes, 1);
+}
+
+static void test_a_space_drains_at_its_end(struct kunit *test)
+{
+	struct fake *fake = fake_start(test, 0);
+	struct fake_unmap unmap;
+
+	fake_unmap_init(fake, &unmap, true);
+	KUNIT_EXPECT_EQ(test, nullhz_mmu_batch_defer(fake->space, &unmap.unmap), 0);
+	fake_end(fake);
+	KUNIT_EXPECT_TRUE(test, completion_done(&unmap.released));
+	KUNIT_EXPECT_EQ(test, unmap.released_after, 1);
+}
+
+static void test_the_sequence(struct kunit *test)
+{
+	struct fake *fake = fake_start(test, 0);
+	struct mmu_interval_notifier *first, *last;
+	unsigned long first_seq, last_seq;
+
+	first = nullhz_mmu_batch_interval_notifier(fake->pieces[0].interval);
+	last = nullhz_mmu_batch_interval_notifier(fake->pieces[INTERVALS - 1].interval);
+	first_seq = mmu_interval_read_begin(first);
+	last_seq = mmu_interval_read_begin(last);
+	munmap_some(fake, 1);
+	nullhz_mmu_batch_space_lock(fake->space);
+	KUNIT_EXPECT_TRUE(test, mmu_interval_read_retry(first, first_seq));
+	KUNIT_EXPECT_FALSE(test, mmu_interval_read_retry(last, last_seq));
+	nullhz_mmu_batch_space_unlock(fake->space);
+	fake_end(fake);
+}
+
+static struct kunit_case cases[] = {
+	KUNIT_CASE(test_bad_devices),
+	KUNIT_CASE(test_bad_arguments),
+	KUNIT_CASE(test_one_event_one_flush),
+	KUNIT_CASE(test_nothing_live),
+	KUNIT_CASE(test_spans),
+	KUNIT_CASE(test_too_many_spans),
+	KUNIT_CASE(test_a_device_that_does_not_answer),
+	KUNIT_CASE(test_removal_zaps),
+	KUNIT_CASE(test_drained_unmaps),
+	KUNIT_CASE(test_unmaps_in_time),
+	KUNIT_CASE(test_unmaps_of_nothing),
+	KUNIT_CASE(test_events_wait_for_unmaps),
+	KUNIT_CASE(test_a_space_drains_at_its_end),
+	KUNIT_CASE(test_the_sequence),
+	{}
+};
+
+static struct kunit_suite suite = {
+	.name = "nullhz_mmu_batch_c",
+	.test_cases = cases,
+};
+
+kunit_test_suite(suite);
+
+MODULE_AUTHOR("nullhz");
+MODULE_DESCRIPTION("Tests of nullhz_mmu_batch's C interface");
+MODULE_IMPORT_NS("EXPORTED_FOR_KUNIT_TESTING");
+MODULE_LICENSE("GPL");
