@@ -34,8 +34,6 @@ def test_unload_and_reload_under_injection(boot):
     vm.run(["sh", "-c", MODPROBE, "sh", str(BY_MODPROBE)], 300)
     vm.run(["python3", script, str(WARM_UP - BY_MODPROBE)], 300)
     before = memory(vm)
-    # Each of a module's steps waits for all CPUs once or more: they are asked to hurry.
-    vm.run("echo 1 > /sys/kernel/rcu_expedited")
     begun = time.monotonic()
     vm.run(["python3", script, str(CYCLES - WARM_UP)], 600)
     print(f"{CYCLES - WARM_UP} cycles in {time.monotonic() - begun:.0f} s")
