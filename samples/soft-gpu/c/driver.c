@@ -203,6 +203,11 @@ void soft_gpu_context_destroy(struct soft_gpu_context *context)
 	mt_for_each(&context->intervals, interval, address, ULONG_MAX)
 		nullhz_mmu_batch_interval_remove(interval);
 	nullhz_mmu_batch_space_destroy(context->space);
+	/*
+	 * Nobody reads it any more. (In its RCU mode, destroying it can take what
+	 * a node with 15 children has behind them for a 16th: mt_free_walk().)
+	 */
+	mt_clear_in_rcu(&context->intervals);
 	mtree_destroy(&context->intervals);
 	xa_destroy(&context->table);
 	mmdrop(context->mm);
