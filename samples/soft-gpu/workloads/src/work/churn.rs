@@ -31,6 +31,9 @@ pub struct Options {
     /// Give each buffer back by two threads at the same time
     #[arg(long)]
     twins: bool,
+    /// Give each page back by a call of its own, one right after the other
+    #[arg(long, conflicts_with = "twins")]
+    each: bool,
 }
 
 /// The buffers, side by side, an interval each.
@@ -125,6 +128,12 @@ impl<'o> Churn<'o> {
                     latency.time(give_back)?;
                     twin.join().expect("a thread panicked")
                 })?;
+            } else if self.options.each {
+                for index in slice.clone() {
+                    let offset = self.layout.offset(index);
+                    latency.time(|| self.area.discard(offset..offset + PAGE))?;
+                    self.table.raise(index, self.generation + round + 1);
+                }
             } else {
                 latency.time(give_back)?;
             }
@@ -142,17 +151,17 @@ fn pin(thread: usize, cpus: usize) -> rustix::io::Result<()> {
 
 impl Workload for Churn<'_> {
     fn round(&mut self, stage: &Stage<'_>) -> Result<Round> {
-        let pages = self.layout.of(self.area.address(0));
+        let all = self.layout.of(self.area.address(0));
         let Options {
             threads,
-            pages: each,
+            pages,
             operations,
             ..
         } = *self.options;
         let cpus = stage.gpu.info()?.cpus as usize;
         // So that all begin, and all have ended, when the counters are read.
         let (start, end) = (Barrier::new(threads + 1), Barrier::new(threads + 1));
-        let runs = Runs::start(stage.gpu, &stage.cpus, pages, 0, stage.flags | abi::RANDOM)?;
+        let runs = Runs::start(stage.gpu, &stage.cpus, all, 0, stage.flags | abi::RANDOM)?;
         let mut latency = Samples::default();
         let (counts, verdicts) = std::thread::scope(|scope| -> Result<_> {
             let mut running = Vec::new();
@@ -161,7 +170,7 @@ impl Workload for Churn<'_> {
                 running.push(scope.spawn(move || {
                     let pinned = pin(thread, cpus);
                     start.wait();
-                    let done = this.thread(stage, thread * each..(thread + 1) * each, cpus);
+                    let done = this.thread(stage, thread * pages..(thread + 1) * pages, cpus);
                     end.wait();
                     // The memory of a thread goes with it: not while it is counted.
                     end.wait();
@@ -182,13 +191,14 @@ impl Workload for Churn<'_> {
             }
             Ok((counts?, verdicts))
         })?;
+        let calls = if self.options.each { pages } else { 1 };
         self.generation += operations as u64 + 1;
         let mut verdict = runs.stop(false)?;
         verdict.join(&verdicts);
-        verdict.join(&oracle::sweep(stage.gpu, &stage.cpus, pages, stage.flags)?);
+        verdict.join(&oracle::sweep(stage.gpu, &stage.cpus, all, stage.flags)?);
         Ok(Round {
             counts,
-            operations: (threads * operations) as u64,
+            operations: (threads * operations * calls) as u64,
             latency,
             verdict,
             extra: BTreeMap::new(),

@@ -25,6 +25,9 @@ pub struct Options {
     /// Let the device run while the memory goes, not just before and after
     #[arg(long)]
     meanwhile: bool,
+    /// Without the device: what the kernel's own part takes
+    #[arg(long)]
+    bare: bool,
 }
 
 /// The range, mapped.
@@ -34,6 +37,7 @@ pub struct Munmap {
     table: Table,
     generation: u64,
     meanwhile: bool,
+    bare: bool,
 }
 
 impl Munmap {
@@ -45,20 +49,22 @@ impl Munmap {
         };
         let area = Area::anonymous(layout.stride * layout.count, ALIGNMENT)?;
         let table = Table::new(layout.count)?;
-        stage
-            .gpu
-            .register(area.address(0), area.length(), layout.stride)
-            .context("register")?;
-        stage
-            .gpu
-            .judge(layout.of(area.address(0)), table.address(), stage.owner)
-            .context("oracle")?;
+        if !options.bare {
+            let start = area.address(0);
+            let registered = stage.gpu.register(start, area.length(), layout.stride);
+            registered.context("register")?;
+            let judged = stage
+                .gpu
+                .judge(layout.of(start), table.address(), stage.owner);
+            judged.context("oracle")?;
+        }
         Ok(Self {
             area: Some(area),
             layout,
             table,
             generation: 1,
             meanwhile: options.meanwhile,
+            bare: options.bare,
         })
     }
 }
@@ -80,12 +86,10 @@ impl Workload for Munmap {
                 self.generation,
             );
         }
-        let refused = stage.gpu.prefetch(pages, stage.flags).context("prefetch")?;
-        anyhow::ensure!(
-            refused == 0,
-            "{refused} of {} pages are not there",
-            self.layout.count
-        );
+        if !self.bare {
+            let refused = stage.gpu.prefetch(pages, stage.flags).context("prefetch")?;
+            anyhow::ensure!(refused == 0, "{refused} pages are not there");
+        }
         // What the TLBs have of it now must not be there afterwards.
         let mut verdict = oracle::sweep(stage.gpu, &stage.cpus, pages, stage.flags)?;
         let runs = if self.meanwhile { &stage.cpus[..] } else { &[] };

@@ -38,7 +38,7 @@ pub struct Options {
     /// The file whose pages are reclaimed; there is no swap for others
     #[arg(long, default_value = "/checkpoint/nullhz-soft-gpu")]
     file: PathBuf,
-    /// The control group of this process
+    /// The control group that reclaims; this process goes there
     #[arg(long, default_value = "/sys/fs/cgroup")]
     cgroup: PathBuf,
     /// Pages
@@ -64,6 +64,10 @@ pub struct Reclaim<'o> {
 impl<'o> Reclaim<'o> {
     /// Maps, stamps and registers them.
     pub fn new(stage: &Stage<'_>, options: &'o Options) -> Result<Self> {
+        if options.by == Way::Memcg {
+            let join = std::fs::write(options.cgroup.join("cgroup.procs"), "0");
+            join.context(options.cgroup.display().to_string())?;
+        }
         let layout = Layout {
             stride: PAGE,
             count: options.pages,
