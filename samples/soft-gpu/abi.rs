@@ -242,7 +242,7 @@ record! {
         pages: Pages,
         /// 0: until it is stopped.
         accesses: u64,
-        /// Of [`RANDOM`].
+        /// Of [`RANDOM`]; else the index of the first page.
         seed: u64,
         /// [`WRITE`], [`RANDOM`].
         flags: u32,

@@ -23,7 +23,7 @@ const POISON: u64 = 0xaaaa_aaaa_aaaa_aaaa;
 pub(crate) struct Pages {
     start: u64,
     stride: NonZero<u64>,
-    count: u64,
+    count: NonZero<u64>,
 }
 
 impl Pages {
@@ -34,11 +34,12 @@ impl Pages {
             stride,
             count,
         } = *raw;
-        if (start | stride) % PAGE != 0 || count == 0 {
+        if (start | stride) % PAGE != 0 {
             return Err(EINVAL);
         }
         let stride = NonZero::new(stride).ok_or(EINVAL)?;
-        let length = stride.get().checked_mul(count - 1).ok_or(EINVAL)?;
+        let count = NonZero::new(count).ok_or(EINVAL)?;
+        let length = stride.get().checked_mul(count.get() - 1).ok_or(EINVAL)?;
         if start.checked_add(length).ok_or(EINVAL)? >= END {
             return Err(EINVAL);
         }
@@ -50,7 +51,12 @@ impl Pages {
     }
 
     pub(crate) fn count(&self) -> u64 {
-        self.count
+        self.count.get()
+    }
+
+    /// The index of a page, from any number.
+    pub(crate) fn wrap(&self, number: u64) -> u64 {
+        number % self.count
     }
 
     /// The address of page `index`, which is below their number.
@@ -62,7 +68,7 @@ impl Pages {
     fn index(&self, address: u64) -> Option<u64> {
         let offset = address.checked_sub(self.start)?;
         let index = offset / self.stride;
-        (offset % self.stride == 0 && index < self.count).then_some(index)
+        (offset % self.stride == 0 && index < self.count()).then_some(index)
     }
 }
 

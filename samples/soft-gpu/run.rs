@@ -154,7 +154,7 @@ impl Run {
         let progress = Progress {
             report: abi::Stop::ZERO,
             random: Random::new(raw.seed),
-            next: 0,
+            next: pages.wrap(raw.seed),
             done: false,
         };
         let worker = Arc::pin_init(

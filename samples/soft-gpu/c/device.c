@@ -175,7 +175,8 @@ static int soft_gpu_thread(void *data)
 {
 	struct soft_gpu_run *run = data;
 	const struct nullhz_soft_gpu_run *args = &run->args;
-	u64 start = ktime_get_ns(), next = 0;
+	u64 start = ktime_get_ns();
+	u64 next = args->seed % args->pages.count;
 	struct rnd_state random;
 
 	prandom_seed_state(&random, args->seed);

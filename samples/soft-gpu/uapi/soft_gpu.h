@@ -151,7 +151,7 @@ struct nullhz_soft_gpu_oracle {
 struct nullhz_soft_gpu_run {
 	struct nullhz_soft_gpu_pages pages;
 	__u64 accesses;		/* 0: until it is stopped */
-	__u64 seed;		/* of RANDOM; any */
+	__u64 seed;		/* of RANDOM; else the index of the first page, modulo .count */
 	__u32 flags;
 	__u32 cpu;		/* online */
 	__u32 run;		/* out: never 0 */
