@@ -6,6 +6,7 @@
 
 #include <kunit/test.h>
 #include <linux/completion.h>
+#include <linux/delay.h>
 #include <linux/err.h>
 #include <linux/limits.h>
 #include <linux/mman.h>
@@ -17,6 +18,7 @@
 #define SIZE		(2 * PAGE_SIZE)
 #define TAG		7
 #define NAME		"kunit"
+#define SLOW_MS		200
 
 struct fake;
 
@@ -42,6 +44,11 @@ struct fake {
 	u32 resets;
 	u32 fail_flushes;
 	u32 fail_resets;
+	/* The next flush takes long: it has begun, may go on, and is over. */
+	bool slow;
+	struct completion begun;
+	struct completion go_on;
+	bool over;
 	u32 count;
 	struct nullhz_mmu_batch_span spans[NULLHZ_MMU_BATCH_MAX_SPANS];
 };
@@ -63,6 +70,13 @@ static int fake_flush(void *driver, const struct nullhz_mmu_batch_span *spans, u
 	fake->zapped_before = fake->zaps;
 	fake->count = count;
 	memcpy(fake->spans, spans, count * sizeof(*spans));
+	if (fake->slow) {
+		fake->slow = false;
+		complete(&fake->begun);
+		wait_for_completion_timeout(&fake->go_on, 30 * HZ);
+		msleep(SLOW_MS);
+		WRITE_ONCE(fake->over, true);
+	}
 	if (!fake->fail_flushes)
 		return 0;
 	fake->fail_flushes--;
@@ -165,6 +179,8 @@ static struct fake *fake_start(struct kunit *test, u32 step)
 
 	KUNIT_ASSERT_NOT_NULL(test, fake);
 	fake->test = test;
+	init_completion(&fake->begun);
+	init_completion(&fake->go_on);
 	fake->start = kunit_vm_mmap(test, NULL, 0, INTERVALS * SIZE, PROT_READ | PROT_WRITE,
 				    MAP_ANONYMOUS | MAP_PRIVATE, 0);
 	KUNIT_ASSERT_NE(test, fake->start, 0);
@@ -424,9 +440,16 @@ static void test_events_wait_for_unmaps(struct kunit *test)
 	struct fake *fake = fake_start(test, 0);
 	struct fake_unmap unmap;
 
+	fake->slow = true;
 	fake_unmap_init(fake, &unmap, true);
 	KUNIT_EXPECT_EQ(test, nullhz_mmu_batch_defer(fake->space, &unmap.unmap), 0);
+	wait_for_completion(&fake->begun);
+	/* Other addresses need not wait. */
+	KUNIT_EXPECT_EQ(test, vm_munmap(fake->start + SIZE, SIZE), 0);
+	KUNIT_EXPECT_FALSE(test, READ_ONCE(fake->over));
+	complete(&fake->go_on);
 	munmap_some(fake, 1);
+	KUNIT_EXPECT_TRUE(test, READ_ONCE(fake->over));
 	KUNIT_EXPECT_EQ(test, fake->flushes, 1);
 	expect_span(fake, 0, 0, 1);
 	nullhz_mmu_batch_drain(fake->space, NULLHZ_MMU_BATCH_REUSE);
