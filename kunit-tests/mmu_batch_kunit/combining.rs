@@ -115,19 +115,25 @@ mod tests {
         Ok(machine)
     }
 
-    /// All of them were invalidated, each once, and no page was used that was not to be.
-    fn check(machine: &Machine) {
+    /// Violations, tickets that were finished, and whether the leaders were as many as the flushes,
+    /// and the device has done anything at all.
+    fn summary(machine: &Machine) -> (u64, u64, bool, bool) {
         let seen = &machine.seen;
-        assert_eq!(seen.violations.load(Relaxed), 0);
-        assert_eq!(seen.tickets.load(Relaxed), (ROUNDS * PAGES) as u64);
-        assert_eq!(seen.led.load(Relaxed), seen.flushes.load(Relaxed));
-        assert!(seen.accesses.load(Relaxed) > 0);
+        (
+            seen.violations.load(Relaxed),
+            seen.tickets.load(Relaxed),
+            seen.led.load(Relaxed) == seen.flushes.load(Relaxed),
+            seen.accesses.load(Relaxed) > 0,
+        )
     }
+
+    /// No page was used that was not to be, and each zap was finished once.
+    const RIGHT: (u64, u64, bool, bool) = (0, (ROUNDS * PAGES) as u64, true, true);
 
     #[test]
     fn callers_share_flushes() -> Result {
         let machine = run(Machine::new(MAX, 0, 0))?;
-        check(&machine);
+        assert_eq!(summary(&machine), RIGHT);
         let seen = &machine.seen;
         assert!(seen.flushes.load(Relaxed) < seen.tickets.load(Relaxed));
         assert_eq!(seen.full.load(Relaxed), 0);
@@ -138,7 +144,7 @@ mod tests {
     #[test]
     fn a_window_and_few_spans() -> Result {
         let machine = run(Machine::new(1, 50_000, 0))?;
-        check(&machine);
+        assert_eq!(summary(&machine), RIGHT);
         assert!(machine.seen.full.load(Relaxed) > 0);
         Ok(())
     }
@@ -147,7 +153,7 @@ mod tests {
     fn a_device_that_has_to_be_reset() -> Result {
         // Neither the first flush is answered nor two resets after it.
         let machine = run(Machine::new(MAX, 0, 3))?;
-        check(&machine);
+        assert_eq!(summary(&machine), RIGHT);
         assert_eq!(machine.seen.resets.load(Relaxed), 3);
         Ok(())
     }
