@@ -167,6 +167,7 @@ impl Hardware {
 
     fn broadcast(&self, number: u64, spans: Option<&[Span]>) -> Result {
         let correct = !self.is_mutant();
+        self.flush_delay();
         on_each_cpu(&|| {
             if let Some(tlb) = self.tlb(CpuId::current().as_u32()) {
                 tlb.handle(number, spans, correct);
@@ -179,9 +180,7 @@ impl Hardware {
                 self.remote.add(1, Relaxed);
             }
         }
-        if let Some(delay) = micros(&self.faults.flush_delay_us) {
-            fsleep(delay);
-        }
+        self.flush_delay();
         if correct {
             self.drain()?;
         }
@@ -243,6 +242,14 @@ impl Hardware {
             } else {
                 nap
             };
+        }
+    }
+
+    /// Called before and after each broadcast: half of what a flush takes longer.
+    fn flush_delay(&self) {
+        let us = self.faults.flush_delay_us.load(Relaxed);
+        if us != 0 {
+            fsleep(Delta::from_micros(us.div_ceil(2).into()));
         }
     }
 
