@@ -145,6 +145,11 @@ impl Area {
         self.advise(part, Advice::LinuxPageOut)
     }
 
+    /// Has pages moved to other frames; those where they were are not used any more.
+    pub fn take_offline(&self, part: Range<usize>) -> Result<()> {
+        self.advise(part, Advice::LinuxSoftOffline)
+    }
+
     /// Moves the pages at these offsets to another NUMA node; returns how many did move.
     pub fn migrate(&self, offsets: &[usize], node: i32) -> Result<usize> {
         let mut pages: Vec<_> = offsets

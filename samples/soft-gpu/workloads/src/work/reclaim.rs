@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! W4: the kernel takes pages by itself: reclaim by the process or its control group,
-//! migration to another NUMA node, compaction.
+//! migration to another NUMA node or to another frame.
 //!
 //! The content comes back, from the file or by the copy: so a page gets its new generation
 //! before its entry is raised.
@@ -12,6 +12,7 @@ use crate::latency::Samples;
 use crate::memory::{Area, PAGE};
 use crate::oracle::{self, Layout, Runs, Table};
 use anyhow::{Context, Result};
+use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::PathBuf;
@@ -25,8 +26,8 @@ pub enum Way {
     Memcg,
     /// move_pages() to and fro between the NUMA nodes 0 and 1
     Migrate,
-    /// /proc/sys/vm/compact_memory
-    Compact,
+    /// MADV_SOFT_OFFLINE, page by page: each moves to another frame
+    Offline,
 }
 
 /// How much, how often.
@@ -83,7 +84,7 @@ impl<'o> Reclaim<'o> {
                 file.set_len(length as u64)?;
                 Some(file)
             }
-            Way::Migrate | Way::Compact => None,
+            Way::Migrate | Way::Offline => None,
         };
         let area = match &file {
             Some(file) => Area::file(file, length)?,
@@ -131,7 +132,16 @@ impl<'o> Reclaim<'o> {
                     .collect();
                 self.area.migrate(&offsets, self.node)?;
             }
-            Way::Compact => std::fs::write("/proc/sys/vm/compact_memory", "1")?,
+            Way::Offline => {
+                for index in 0..self.layout.count {
+                    let offset = self.layout.offset(index);
+                    match self.area.take_offline(offset..offset + PAGE) {
+                        // Somebody has it in his hands just now: it stays where it is.
+                        Ok(()) | Err(Errno::BUSY) => {}
+                        Err(error) => return Err(error).context("MADV_SOFT_OFFLINE"),
+                    }
+                }
+            }
         }
         Ok(())
     }

@@ -191,7 +191,9 @@ pub fn play(device: &Path, part: &Part) -> Result<()> {
         std::fs::write(cgroup.join("cgroup.procs"), "0").context(cgroup.display().to_string())?;
     }
     let gpu = Gpu::open(device)?;
-    gpu.set_mode(part.mode)?;
+    if gpu.info()?.mode != part.mode as u32 {
+        gpu.set_mode(part.mode)?;
+    }
     let layout = Layout {
         stride: PAGE,
         count: part.pages,
