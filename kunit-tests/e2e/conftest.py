@@ -68,15 +68,15 @@ class Nodes:
         # The test that runs: what its nodes cost is added to it.
         self.item = None
 
-    def boot(self, name, expect=(), fresh=False, **options):
-        """A node that is up; `fresh`: none that goes on from another's boot."""
+    def boot(self, name, expect=(), fresh=False, lifetime=900, **options):
+        """A node that is up, for `lifetime` s; `fresh`: none that goes on from another's boot."""
         options.setdefault("flavour", self.flavour)
         config = Config(**options)
         stem = re.sub(r"\W+", "-", name).strip("-")
         log = build_dir() / "log" / "e2e" / f"{stem}-{len(self.running)}.log"
         urgent = any(map(self.item.get_closest_marker, ("timed", "alone")))
         # Seconds on an idle machine; a node that cannot boot is seen at once.
-        settings = {"log": log, "boot_timeout": 300, "nice": URGENT if urgent else 0}
+        settings = {"log": log, "boot_timeout": 300, "nice": URGENT if urgent else 0, "lifetime": lifetime}
         begun = time.monotonic()
         with self._place(config, fresh) as place:
             if booted := place is None or not place.exists():

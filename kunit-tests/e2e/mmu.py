@@ -19,12 +19,12 @@ UAPI = f"-I{TOP}/samples/soft-gpu/uapi"
 CGROUPS = "/sys/fs/cgroup"
 CGROUP = f"{CGROUPS}/mmu"
 
-NODE = {"append": "nullhz.agent=off", "watchdog": None, "checkpoint": 256}
+NODE = {"append": "nullhz.agent=off", "watchdog": None, "checkpoint": 256, "lifetime": 7200}
 
 # W1, broadcasts of one munmap() of 40 GB.
 INTERVALS = 20_480
 BROADCASTS = {"b0": INTERVALS, "b1": 80, "b2": 1, "batched": 1}
-# What else interrupts a CPU that nobody uses, in the time that a workload takes.
+# What else interrupts the CPUs in the time that a workload takes.
 NOISE = 64
 
 
@@ -74,23 +74,23 @@ def assert_right(report, least=0):
         assert verdict["accesses"] >= least, (report["workload"], mode, verdict)
 
 
-def assert_agreement(report):
-    """The device, the library and the kernel counted the same broadcasts."""
+def assert_agreement(report, merged=False):
+    """The device, the library and the kernel counted the same broadcasts.
+
+    `merged`: several callers at a time, so that interrupts to a CPU may have been one.
+    """
     cpus = report["cpus"]
     for mode, shown in report["modes"].items():
         for counts in shown["rounds"]:
             flushes, library = counts["flushes"], counts["library"]
             assert counts["handled"] + counts["remote"] == flushes * cpus, (mode, counts)
             assert library["flushes"] == (flushes if mode == "batched" else 0), (mode, counts)
-            seen = counts["interrupts"]
-            quiet = min(
-                calls - shootdowns
-                for calls, shootdowns in zip(seen["calls_by_cpu"], seen["shootdowns_by_cpu"], strict=True)
-            )
-            busy = sum(seen["calls_by_cpu"]) - sum(seen["shootdowns_by_cpu"])
             # Each CPU but the caller's, which may change its place.
-            assert quiet <= flushes + NOISE, (mode, counts)
-            assert flushes * (cpus - 1) - NOISE <= busy <= flushes * (cpus - 1) + NOISE * cpus, (mode, counts)
+            asked = flushes * (cpus - 1)
+            shootdowns, calls = counts["interrupts"]["shootdowns"], counts["interrupts"]["calls"]
+            assert calls <= asked + shootdowns + NOISE, (mode, counts)
+            if not merged:
+                assert calls >= asked - NOISE, (mode, counts)
 
 
 def mirror_settings(vm, device=DEVICE):

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The oracle sees each way of doing it wrong.
+
+Modules for test kernels have defects that can be switched on: those of the library
+by its parameter, the device's by an ioctl. Modules for use have none of it.
+"""
+
+import subprocess
+
+import mmu
+import pytest
+from nullhz.qemu import build_dir
+
+pytestmark = pytest.mark.exact
+NODE = mmu.NODE
+
+# enum Mutant of drivers/mmu_batch/combine.rs, and what makes it show. The windows of the
+# others (published before the flush, ticket before the zap) are a few instructions long:
+# the model finds those (kunit-tests/host/mmu_batch).
+SLOW = {"flush-delay-us": 2000}
+CHURN = ["churn", "--threads", 8, "--operations", 15]
+MUTANTS = {
+    "snapshot after flush": (3, SLOW, CHURN),
+    "join in flight": (4, SLOW, CHURN),
+    "elide in flight": (6, SLOW, ["churn", "--threads", 4, "--operations", 30, "--twins"]),
+}
+CPUS = "0,1,2,3"
+TRIES = 5
+
+
+@pytest.fixture
+def vm(shared_node):
+    yield shared_node
+    shared_node.run("modprobe -r nullhz_soft_gpu")
+
+
+def violations(vm, settings, options, mode="batched"):
+    return mmu.workload(vm, *options, cpus=CPUS, modes=mode, **settings)["violations"]
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_the_library_broken(vm, name):
+    mutant, settings, options = MUTANTS[name]
+    vm.run(["modprobe", "nullhz_mmu_batch", f"mutant={mutant}"])
+    mmu.load(vm)
+    assert any(violations(vm, settings, options) for _ in range(TRIES))
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_the_same_without_a_defect(vm, name):
+    """It is the defect that was seen, not the delays."""
+    mmu.load(vm)
+    _, settings, options = MUTANTS[name]
+    assert violations(vm, settings, options) == 0
+
+
+@pytest.mark.parametrize("mode", [pytest.param("b0", marks=pytest.mark.long), "batched"])
+def test_walks_not_waited_for(vm, mode):
+    mmu.load(vm)
+    settings = {"walk-delay-us": 500}
+    options = ["churn", "--threads", 4, "--operations", 30]
+    assert violations(vm, settings, options, mode) == 0
+    assert any(violations(vm, {**settings, "mutant": 1}, options, mode) for _ in range(TRIES))
+
+
+def test_modules_for_use_have_no_defects():
+    [module] = (build_dir() / "install/nullhz").rglob("nullhz_mmu_batch.ko")
+    shown = subprocess.run(
+        ["/sbin/modinfo", "-F", "parm", module], capture_output=True, text=True, check=True
+    )
+    assert shown.stdout == ""
