@@ -8,7 +8,6 @@ import mmu
 import pytest
 from nullhz import guest
 
-pytestmark = pytest.mark.exact
 NODE = mmu.NODE
 CPUS = "0,1,2,3"
 # The simplest one, and ours.

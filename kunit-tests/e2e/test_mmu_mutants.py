@@ -11,7 +11,6 @@ import mmu
 import pytest
 from nullhz.qemu import build_dir
 
-pytestmark = pytest.mark.exact
 NODE = mmu.NODE
 
 # enum Mutant of drivers/mmu_batch/combine.rs, and what makes it show. The windows of the
@@ -46,6 +45,7 @@ def test_the_library_broken(vm, name):
     assert any(violations(vm, settings, options) for _ in range(TRIES))
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize("name", MUTANTS)
 def test_the_same_without_a_defect(vm, name):
     """It is the defect that was seen, not the delays."""

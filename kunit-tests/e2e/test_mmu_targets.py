@@ -4,7 +4,7 @@
 import mmu
 import pytest
 
-pytestmark = [pytest.mark.alone, pytest.mark.exact]
+pytestmark = pytest.mark.alone
 
 THREADS = 16
 # Calls that share a flush. An emulated caller takes half a millisecond from one call to the
@@ -33,6 +33,7 @@ def kernel_stays_clean(vm):
     vm.assert_clean()
 
 
+@pytest.mark.exact
 def test_one_munmap_of_40_gb(vm):
     """W1: 20,480 broadcasts of B0, 80 of B1, one of ours."""
     report = mmu.workload(vm, "munmap", timeout=900)
