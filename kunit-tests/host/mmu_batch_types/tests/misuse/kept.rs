@@ -20,7 +20,7 @@ impl IntervalOps for Mapping {
             Event::Blockable(event) => match event.lock().zap(Table::clear).ticket() {
                 Ok(ticket) => {
                     let before = KEPT.replace(Some(ticket));
-                    before.map_or_else(|| todo!(), Pass1::Later)
+                    before.map_or_else(|| unreachable!(), Pass1::Later)
                 }
                 Err(flushed) => Pass1::Done(flushed),
             },
