@@ -3,7 +3,7 @@
 //! W2: threads that give their buffers back and fill them anew, as data loaders do.
 
 use super::{Round, Stage, Workload};
-use crate::abi;
+use crate::abi::{self, Pages};
 use crate::latency::Samples;
 use crate::memory::{Area, PAGE};
 use crate::oracle::{self, Layout, Runs, Table, Verdict};
@@ -12,6 +12,10 @@ use rustix::thread::{sched_setaffinity, CpuSet};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Barrier;
+use std::time::{Duration, Instant};
+
+/// For a page to be faulted in.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How many, and how much.
 #[derive(clap::Args)]
@@ -99,8 +103,7 @@ impl<'o> Churn<'o> {
                 );
             }
             if !self.options.lazy {
-                let refused = stage.gpu.prefetch(pages, stage.flags)?;
-                anyhow::ensure!(refused == 0, "{refused} pages are not there");
+                fill(stage, pages)?;
             }
             for index in slice.clone() {
                 let offset = self.layout.offset(index);
@@ -139,6 +142,22 @@ impl<'o> Churn<'o> {
             }
         }
         Ok((latency, verdict))
+    }
+}
+
+/// Has the device map them. It gives a fault up when others' events keep coming, which all threads
+/// share where there are few notifiers.
+fn fill(stage: &Stage<'_>, pages: Pages) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        let refused = stage.gpu.prefetch(pages, stage.flags)?;
+        if refused == 0 {
+            return Ok(());
+        }
+        anyhow::ensure!(
+            begun.elapsed() < PATIENCE,
+            "{refused} pages are not there after {PATIENCE:?}"
+        );
     }
 }
 
