@@ -35,19 +35,24 @@ CC32 += ("-fuse-ld=lld", "-I/usr/include/x86_64-linux-gnu", *OPTIONS, *STRICT)
 
 
 def compile_program(name, compiler=CC, source=None):
-    """A program of kunit-tests/e2e/guest or from another source, static, so that it runs in any image."""
-    source = source or SOURCES / f"{name}.c"
+    """A program of kunit-tests/e2e/guest, of one file or a folder of them, or from another source.
+
+    Static, so that it runs in any image.
+    """
+    folder = SOURCES / name
+    sources = [source] if source else sorted(folder.glob("*.c")) or [folder.with_suffix(".c")]
     program = build_dir() / "e2e" / name
-    inputs = [source, SOURCES / "guest.h", *TOP.glob("drivers/include/uapi/nullhz/*.h")]
+    inputs = [*sources, *folder.glob("*.h"), *SOURCES.glob("*.h")]
+    inputs += TOP.glob("drivers/include/uapi/nullhz/*.h")
     newest = max(path.stat().st_mtime for path in inputs)
     if not program.exists() or program.stat().st_mtime < newest:
         program.parent.mkdir(parents=True, exist_ok=True)
         # Two runs may do this at the same time.
         part = program.with_suffix(f".{os.getpid()}")
-        command = [*compiler, "-o", part, source]
+        command = [*compiler, "-o", part, *sources]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
-            raise SetupError(f"cannot compile {source}:\n{done.stderr}")
+            raise SetupError(f"cannot compile {name}:\n{done.stderr}")
         part.rename(program)
     return program
 
