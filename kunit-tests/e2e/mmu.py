@@ -24,7 +24,8 @@ NODE = {"append": "nullhz.agent=off", "watchdog": None, "checkpoint": 256, "life
 # W1, broadcasts of one munmap() of 40 GB.
 INTERVALS = 20_480
 BROADCASTS = {"b0": INTERVALS, "b1": 80, "b2": 1, "batched": 1}
-# What else interrupts the CPUs in the time that a workload takes.
+# What else interrupts the CPUs in the time that a workload takes; and a hundredth of what it
+# causes itself, the longer that takes.
 NOISE = 64
 
 
@@ -87,10 +88,11 @@ def assert_agreement(report, merged=False):
             assert library["flushes"] == (flushes if mode == "batched" else 0), (mode, counts)
             # Each CPU but the caller's, which may change its place.
             asked = flushes * (cpus - 1)
+            slack = NOISE + asked // 100
             shootdowns, calls = counts["interrupts"]["shootdowns"], counts["interrupts"]["calls"]
-            assert calls <= asked + shootdowns + NOISE, (mode, counts)
+            assert calls <= asked + shootdowns + slack, (mode, counts)
             if not merged:
-                assert calls >= asked - NOISE, (mode, counts)
+                assert calls >= asked - slack, (mode, counts)
 
 
 def mirror_settings(vm, device=DEVICE):

@@ -28,6 +28,8 @@ from ..qemu import build_dir
 WORKERS = 2
 # When more fail, it is not the machine.
 SECOND_TRIES = 12
+# What a test has to say even if it passes, by record_property().
+TOLD = "told"
 
 
 def is_timed(path):
@@ -77,13 +79,13 @@ class Rows:
         path, _, name = report.nodeid.partition("::")
         # What nodes cost is known when they have gone.
         notes = report.user_properties if report.when == "teardown" else ()
+        notes = [(name, value) for name, value in notes if name != TOLD]
         self.results.cost("e2e", Path(path).stem, report.duration, notes)
         if report.when == "teardown" and report.passed or report.when == "setup" and report.passed:
             return
         if report.when == "teardown":
             name += " (afterwards)"
-        # What a test has to say even if it passes, by record_property().
-        told = dict(report.user_properties).get("told", "")
+        told = dict(report.user_properties).get(TOLD, "")
         detail = told if report.passed else report.longreprtext
         if report.skipped and isinstance(report.longrepr, tuple):
             detail = report.longrepr[2]
