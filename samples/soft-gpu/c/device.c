@@ -319,19 +319,19 @@ static int soft_gpu_consult(struct soft_gpu_file *file, const struct nullhz_soft
 static int soft_gpu_mirror(struct soft_gpu_file *file, const struct nullhz_soft_gpu_range *args)
 {
 	u64 interval = min(args->interval ?: args->length, args->length);
-	u64 end;
+	u64 end, count;
 
 	if (!args->length ||
 	    !IS_ALIGNED(args->start | args->length | args->interval, PAGE_SIZE))
 		return -EINVAL;
 	if (check_add_overflow(args->start, args->length, &end) || end > SOFT_GPU_END)
 		return -EOVERFLOW;
-	if (mt_find(&file->context.intervals, &(unsigned long){ args->start }, end - 1))
+	if (mt_find(&file->context.ranges, &(unsigned long){ args->start }, end - 1))
 		return -EEXIST;
-	if (atomic64_read(&file->context.registered) + DIV64_U64_ROUND_UP(args->length, interval) >
-	    NULLHZ_SOFT_GPU_MAX_INTERVALS)
+	count = DIV64_U64_ROUND_UP(args->length, interval);
+	if (atomic64_read(&file->context.registered) + count > NULLHZ_SOFT_GPU_MAX_INTERVALS)
 		return -ENOSPC;
-	return soft_gpu_register(&file->context, args->start, args->length, interval);
+	return soft_gpu_register(&file->context, args->start, args->length, interval, count);
 }
 
 static int soft_gpu_prefetch(struct soft_gpu_file *file, struct nullhz_soft_gpu_prefetch *args)

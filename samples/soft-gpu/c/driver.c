@@ -8,9 +8,12 @@
 
 #include <linux/hmm.h>
 #include <linux/jiffies.h>
+#include <linux/math64.h>
 #include <linux/mmu_notifier.h>
 #include <linux/module.h>
+#include <linux/overflow.h>
 #include <linux/sched/mm.h>
+#include <linux/slab.h>
 
 #include "soft_gpu_c.h"
 
@@ -89,29 +92,49 @@ static const struct nullhz_mmu_batch_interval_ops soft_gpu_interval_ops = {
 	.live = soft_gpu_live,
 };
 
-/* Watches [start, start + length) in intervals; what was inserted before an error stays. */
-int soft_gpu_register(struct soft_gpu_context *context, u64 start, u64 length, u64 interval)
+static void soft_gpu_unregister(struct soft_gpu_range *range)
 {
-	u64 end = start + length;
+	u64 i;
 
-	for (; start < end; start += interval) {
-		u64 size = min(interval, end - start);
+	for (i = 0; i < range->count; i++)
+		nullhz_mmu_batch_interval_remove(range->intervals[i]);
+	kvfree(range);
+}
+
+/* Watches [start, start + length) in @count intervals: all of it, or nothing after an error. */
+int soft_gpu_register(struct soft_gpu_context *context, u64 start, u64 length, u64 interval,
+		      u64 count)
+{
+	struct soft_gpu_range *range;
+	int ret = 0;
+	u64 i;
+
+	range = kvzalloc(struct_size(range, intervals, count), GFP_KERNEL_ACCOUNT);
+	if (!range)
+		return -ENOMEM;
+	range->start = start;
+	range->interval = interval;
+	for (i = 0; i < count; i++) {
 		struct nullhz_mmu_batch_interval *inserted;
-		int ret;
+		u64 size = min(interval, length - i * interval);
 
-		inserted = nullhz_mmu_batch_interval_insert(context->space, start, size,
-							    &soft_gpu_interval_ops, context);
-		if (IS_ERR(inserted))
-			return PTR_ERR(inserted);
-		ret = mtree_insert_range(&context->intervals, start, start + size - 1, inserted,
-					 GFP_KERNEL_ACCOUNT);
-		if (ret) {
-			nullhz_mmu_batch_interval_remove(inserted);
-			return ret;
-		}
-		atomic64_inc(&context->registered);
+		inserted = nullhz_mmu_batch_interval_insert(context->space, start + i * interval,
+							    size, &soft_gpu_interval_ops, context);
+		ret = PTR_ERR_OR_ZERO(inserted);
+		if (ret)
+			break;
+		range->count++;
+		range->intervals[i] = inserted;
 	}
-	return 0;
+	/* From here on threads find it: the last thing that can fail. */
+	if (!ret)
+		ret = mtree_insert_range(&context->ranges, start, start + length - 1, range,
+					 GFP_KERNEL_ACCOUNT);
+	if (ret)
+		soft_gpu_unregister(range);
+	else
+		atomic64_add(count, &context->registered);
+	return ret;
 }
 
 /* --- Faults: the device wants a page --------------------------------------- */
@@ -119,7 +142,7 @@ int soft_gpu_register(struct soft_gpu_context *context, u64 start, u64 length, u
 /* Process context. -EFAULT: not registered, or not mapped; -ESRCH: the process has gone. */
 int soft_gpu_fault(struct soft_gpu_context *context, u64 address)
 {
-	struct nullhz_mmu_batch_interval *interval = mtree_load(&context->intervals, address);
+	struct soft_gpu_range *registered = mtree_load(&context->ranges, address);
 	unsigned long index = address >> PAGE_SHIFT;
 	unsigned long pfn = 0;
 	struct hmm_range range = {
@@ -130,12 +153,14 @@ int soft_gpu_fault(struct soft_gpu_context *context, u64 address)
 	};
 	bool retry;
 	int ret;
+	u64 n;
 
-	if (!interval)
+	if (!registered)
 		return -EFAULT;
 	if (!mmget_not_zero(context->mm))
 		return -ESRCH;
-	range.notifier = nullhz_mmu_batch_interval_notifier(interval);
+	n = div64_u64(address - registered->start, registered->interval);
+	range.notifier = nullhz_mmu_batch_interval_notifier(registered->intervals[n]);
 	do {
 		/* Nothing that reclaims may be allocated under the lock. */
 		ret = xa_reserve(&context->table, index, GFP_KERNEL_ACCOUNT);
@@ -183,14 +208,14 @@ int soft_gpu_context_init(struct soft_gpu_context *context, struct mm_struct *mm
 		return PTR_ERR(context->space);
 	mmgrab(mm);
 	xa_init(&context->table);
-	mt_init_flags(&context->intervals, MT_FLAGS_USE_RCU);
+	mt_init_flags(&context->ranges, MT_FLAGS_USE_RCU);
 	return 0;
 }
 
 /* No thread of the device uses it any more. */
 void soft_gpu_context_destroy(struct soft_gpu_context *context)
 {
-	struct nullhz_mmu_batch_interval *interval;
+	struct soft_gpu_range *range;
 	unsigned long address = 0;
 
 	context->all = (struct nullhz_mmu_batch_unmap) {
@@ -200,15 +225,15 @@ void soft_gpu_context_destroy(struct soft_gpu_context *context)
 	};
 	if (!nullhz_mmu_batch_defer(context->space, &context->all))
 		nullhz_mmu_batch_drain(context->space, NULLHZ_MMU_BATCH_REUSE);
-	mt_for_each(&context->intervals, interval, address, ULONG_MAX)
-		nullhz_mmu_batch_interval_remove(interval);
+	mt_for_each(&context->ranges, range, address, ULONG_MAX)
+		soft_gpu_unregister(range);
 	nullhz_mmu_batch_space_destroy(context->space);
 	/*
 	 * Nobody reads it any more. (In its RCU mode, destroying it can take what
 	 * a node with 15 children has behind them for a 16th: mt_free_walk().)
 	 */
-	mt_clear_in_rcu(&context->intervals);
-	mtree_destroy(&context->intervals);
+	mt_clear_in_rcu(&context->ranges);
+	mtree_destroy(&context->ranges);
 	xa_destroy(&context->table);
 	mmdrop(context->mm);
 }

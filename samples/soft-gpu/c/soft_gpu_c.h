@@ -21,7 +21,7 @@
  * @space: the library's view of it
  * @tag: what entries of the TLBs are known by
  * @table: the device's page table: frame numbers by page number
- * @intervals: the library's intervals, by address
+ * @ranges: struct soft_gpu_range by address
  * @all: unmaps everything, when the context ends
  */
 struct soft_gpu_context {
@@ -29,7 +29,7 @@ struct soft_gpu_context {
 	struct nullhz_mmu_batch_space *space;
 	u32 tag;
 	struct xarray table;
-	struct maple_tree intervals;
+	struct maple_tree ranges;
 	struct nullhz_mmu_batch_unmap all;
 
 	atomic64_t registered;
@@ -43,12 +43,27 @@ struct soft_gpu_context {
 	atomic64_t violations;
 };
 
+/**
+ * struct soft_gpu_range - a range that the device may fault in
+ * @start: its first address
+ * @interval: bytes that an interval watches, but for the last one
+ * @count: how many intervals there are
+ * @intervals: the library's, one after the other
+ */
+struct soft_gpu_range {
+	u64 start;
+	u64 interval;
+	u64 count;
+	struct nullhz_mmu_batch_interval *intervals[] __counted_by(count);
+};
+
 /* driver.c: what a driver on nullhz_mmu_batch consists of */
 int soft_gpu_driver_init(void);
 void soft_gpu_driver_exit(void);
 int soft_gpu_context_init(struct soft_gpu_context *context, struct mm_struct *mm, u32 tag);
 void soft_gpu_context_destroy(struct soft_gpu_context *context);
-int soft_gpu_register(struct soft_gpu_context *context, u64 start, u64 length, u64 interval);
+int soft_gpu_register(struct soft_gpu_context *context, u64 start, u64 length, u64 interval,
+		      u64 count);
 int soft_gpu_fault(struct soft_gpu_context *context, u64 address);
 
 /**

@@ -338,12 +338,13 @@ struct nullhz_soft_gpu_faults {
  * ORACLE	EBUSY: a run is active. ENOSPC: the table is too large.
  * RUN		EINVAL: no such CPU, or offline. ENOSPC: too many runs.
  *		EPERM: WRITE while there is a mutant.
- * STOP		ENOENT: no such run. ERESTARTSYS: signal while WAIT waits.
+ * STOP		ENOENT: no such run. ERESTARTSYS: signal while WAIT waits. EFAULT: if
+ *		the pointer is bad only for the answer, the run has ended.
  * ACCESS	EINVAL: no such CPU. EPERM: WRITE while there is a mutant.
  * VIOLATION	ENOENT: not so many, or its details were not kept.
  * BIND		EBUSY: a buffer is bound there. EINVAL: not in the aperture.
  *		EFAULT: not memory that can be pinned. ENOSPC: too many pages.
- * UNBIND	ENOENT: no such buffer; those before it are unmapped.
+ * UNBIND	ENOENT: no such buffer; nothing is unmapped then.
  * FAULTS	EPERM: no CAP_SYS_ADMIN. EOPNOTSUPP: a mutant, and no test kernel.
  */
 
