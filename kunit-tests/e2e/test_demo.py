@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import pytest
 from conftest import URGENT
@@ -55,6 +56,10 @@ def test_every_step_of_the_demo_happens(flavour, tmp_path):
     # A person can follow it: one line for each step, in their order.
     lines = [line for line in done.stdout.splitlines() if " s  " in line]
     assert len(lines) >= len(STEPS)
+    # And see it.
+    texts = "".join(ElementTree.parse(tmp_path / "demo.svg").getroot().itertext())
+    for shown in ("boots", "PREBITE", "snapshot on disk", f"all {loss['compared']} losses equal"):
+        assert shown in texts, shown
 
 
 @pytest.mark.long
