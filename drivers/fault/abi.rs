@@ -223,7 +223,7 @@ record! {
         misc: u64,
         /// `MCG_STATUS`.
         mcgstatus: u64,
-        /// Instruction pointer.
+        /// Instruction pointer in user space; 0: unknown, or the kernel's.
         ip: u64,
         /// `MCA_SYND`, SMCA only.
         synd: u64,

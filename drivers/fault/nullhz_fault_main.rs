@@ -25,6 +25,8 @@ mod ffi;
 mod hub;
 mod incident;
 mod persist;
+#[path = "../include/nullhz/privilege.rs"]
+mod privilege;
 mod report;
 mod ring;
 mod stores;

@@ -4,6 +4,7 @@
 
 use crate::decode::severity::Grade;
 use crate::engine::Engine;
+use crate::privilege;
 use kernel::{
     faux::AttributeRegistration,
     fmt,
@@ -30,6 +31,7 @@ fn show(value: impl fmt::Display, output: &mut sysfs::Output<'_>) -> Result {
 }
 
 fn set(value: &Atomic<u32>, text: &CStr, range: core::ops::RangeInclusive<u32>) -> Result {
+    privilege::check()?;
     value.store(sysfs::parse_integer(text, range)?, Relaxed);
     Ok(())
 }

@@ -305,14 +305,22 @@ fn record_identity(record: &Record) -> u64 {
     identity(&words)
 }
 
-/// The part of the payload that is the record itself.
+/// Readers of the bus need no right to the kernel's addresses; `cs` tells that it was the kernel.
+fn user_address(ip: u64) -> u64 {
+    match ip >> 63 {
+        0 => ip,
+        _ => 0,
+    }
+}
+
+/// The part of the payload that is the record itself, less the kernel's addresses.
 fn payload(record: &Record) -> Mce {
     Mce {
         status: record.status,
         addr: record.addr,
         misc: record.misc,
         mcgstatus: record.mcgstatus,
-        ip: record.ip,
+        ip: user_address(record.ip),
         synd: record.synd,
         ipid: record.ipid,
         synd1: record.synd1,

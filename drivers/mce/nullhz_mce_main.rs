@@ -36,6 +36,8 @@ mod engine;
 mod fault;
 mod ffi;
 mod predict;
+#[path = "../include/nullhz/privilege.rs"]
+mod privilege;
 mod slots;
 mod tunables;
 

@@ -5,6 +5,7 @@
 
 use crate::device::Device;
 use crate::gather::Cause;
+use crate::privilege;
 use crate::tunables::Tunable;
 use kernel::{
     faux::AttributeRegistration,
@@ -16,6 +17,7 @@ use kernel::{
 type Folder = AttributeRegistration<Arc<Device>>;
 
 fn set(tunable: &Tunable, text: &CStr) -> Result {
+    privilege::check()?;
     tunable.set(sysfs::parse_integer(text, tunable.range.clone())?);
     Ok(())
 }

@@ -34,6 +34,8 @@ mod ffi;
 mod gather;
 mod interval;
 mod passes;
+#[path = "../include/nullhz/privilege.rs"]
+mod privilege;
 mod space;
 mod spans;
 mod trace;

@@ -6,6 +6,7 @@ use crate::abi::Held;
 use crate::budget;
 use crate::device::Handle;
 use crate::monitor::{wake, Monitor};
+use crate::privilege;
 use crate::tunables::{Policy, Tunables, ALL_EVIDENCE};
 use crate::witness::STACKS;
 use core::ops::RangeInclusive;
@@ -33,6 +34,7 @@ macro_rules! rule {
                 out.emit(fmt!("{}\n", monitor.tunables.rules.$field.load(Relaxed)))
             },
             |monitor: &Arc<Monitor>, text| {
+                privilege::check()?;
                 let rules = &monitor.tunables.rules;
                 rules.set(&rules.$field, sysfs::parse_integer(text, $range)?);
                 Ok(())
@@ -70,6 +72,7 @@ fn set(
     text: &CStr,
     range: RangeInclusive<u32>,
 ) -> Result {
+    privilege::check()?;
     which(&monitor.tunables).store(sysfs::parse_integer(text, range)?, Relaxed);
     // Some of them are about the hardware.
     wake(&monitor.keeper);
@@ -96,6 +99,7 @@ static SIGNAL: Attribute<Device> = Attribute::rw(
         names.try_for_each(|(_, name)| out.emit(fmt!("{name}\n")))
     },
     |monitor: &Arc<Monitor>, text| {
+        privilege::check()?;
         let text = text.to_bytes().trim_ascii();
         let mut names = Policy::ALL.iter();
         let index = names.position(|(_, name)| name.as_bytes() == text);
@@ -206,6 +210,7 @@ static HELD_NOW: Attribute<Device> =
     });
 
 static REARM: Attribute<Device> = Attribute::wo(c"rearm", |monitor: &Arc<Monitor>, text| {
+    privilege::check()?;
     sysfs::parse_integer(text, 1..=1u32)?;
     monitor.watchdog.rearm();
     wake(&monitor.keeper);

@@ -44,6 +44,8 @@ mod keeper;
 mod ladder;
 mod member;
 mod monitor;
+#[path = "../include/nullhz/privilege.rs"]
+mod privilege;
 mod quantile;
 mod rank;
 mod report;

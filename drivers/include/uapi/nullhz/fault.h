@@ -103,7 +103,7 @@ struct nullhz_fault_mce {
 	__u64 addr;		/* MCi_ADDR */
 	__u64 misc;		/* MCi_MISC */
 	__u64 mcgstatus;	/* MCG_STATUS */
-	__u64 ip;
+	__u64 ip;		/* of user space; 0: unknown, or the kernel's */
 	__u64 synd;		/* MCA_SYND, SMCA only */
 	__u64 ipid;		/* MCA_IPID, SMCA only */
 	__u64 synd1;		/* MCA_SYND1, AMD only */
