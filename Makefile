@@ -51,7 +51,7 @@ scripts/image $(if $(filter-out nullhz,$(1)),--test) $(NULLHZ_BUILD)/image/$(1).
 	$(NULLHZ_BUILD)/install/$(1) $(NULLHZ_BUILD)/install/programs
 endef
 
-.PHONY: image shell demo test test-long test-debug bench
+.PHONY: image shell demo test test-long test-debug bench node-check
 image: packages
 	@$(call node,$(FLAVOUR))
 
@@ -74,6 +74,9 @@ test-long: packages
 bench: packages
 	@$(call node,test)
 	@scripts/python scripts/bench --flavour test
+
+node-check: image
+	@scripts/python scripts/node-check --flavour $(FLAVOUR)
 
 test-debug: packages
 	@$(call node,debug)
@@ -110,6 +113,7 @@ help:
 	@echo  '  test-long       - repetitions at scale and variants that the tests above leave out'
 	@echo  '  test-debug      - all tests on a kernel with sanitizers, and every allocation failing once'
 	@echo  '  bench           - measurements beside their baselines'
+	@echo  '  node-check      - what the product promises of a node, and what one shows'
 	@echo  '  shell           - a node to look around in'
 	@echo  '  check           - formatting, lints, the patch series, ABI layouts'
 	@echo  ''
