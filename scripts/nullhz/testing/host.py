@@ -30,7 +30,8 @@ def run_patiently(command):
 
 def host(results, arguments):
     """cargo test of every workspace outside the kernel, pytest of the samples that have some."""
-    manifests = [TOP / "kunit-tests/host/Cargo.toml", *sorted(TOP.glob("samples/**/Cargo.toml"))]
+    manifests = [TOP / "kunit-tests" / folder / "Cargo.toml" for folder in ("host", "fuzz")]
+    manifests += sorted(TOP.glob("samples/**/Cargo.toml"))
     for manifest in manifests:
         cargo_test(results, manifest)
     for folder in sorted({file.parent for file in TOP.glob("samples/*/tests/test_*.py")}):

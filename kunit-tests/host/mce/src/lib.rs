@@ -7,6 +7,7 @@
 
 #[path = "../../../../drivers/fault/abi.rs"]
 mod abi;
+mod atomic;
 #[path = "../../../../drivers/mce/buckets.rs"]
 mod buckets;
 // The module's counters and the agent's names are not used here.
@@ -15,44 +16,10 @@ mod buckets;
 mod decode;
 #[path = "../../../../drivers/mce/predict.rs"]
 mod predict;
+mod reference;
 #[path = "../../../../drivers/mce/slots.rs"]
 mod slots;
 #[path = "../../../vectors/mce.rs"]
 mod vectors;
-
-/// The drivers' atomics on the host.
-mod atomic {
-    use std::sync::atomic::{AtomicU64 as Std, Ordering};
-
-    pub(crate) struct AtomicU64(Std);
-
-    impl AtomicU64 {
-        pub(crate) fn new(value: u64) -> Self {
-            AtomicU64(Std::new(value))
-        }
-
-        pub(crate) fn load(&self) -> u64 {
-            self.0.load(Ordering::Relaxed)
-        }
-
-        pub(crate) fn load_acquire(&self) -> u64 {
-            self.0.load(Ordering::Acquire)
-        }
-
-        pub(crate) fn store(&self, value: u64) {
-            self.0.store(value, Ordering::Relaxed);
-        }
-
-        pub(crate) fn store_release(&self, value: u64) {
-            self.0.store(value, Ordering::Release);
-        }
-
-        pub(crate) fn compare_exchange(&self, old: u64, new: u64) -> Result<(), u64> {
-            self.0
-                .compare_exchange(old, new, Ordering::SeqCst, Ordering::Relaxed)
-                .map(drop)
-        }
-    }
-}
 
 mod tests;

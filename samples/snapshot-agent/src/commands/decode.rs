@@ -71,7 +71,11 @@ fn read(word: &str) -> Result<Vec<u8>> {
 }
 
 /// The records in binary or in hex.
-fn records(bytes: &[u8]) -> Result<Vec<Event>, String> {
+///
+/// # Errors
+///
+/// A text that says why they are none.
+pub fn records(bytes: &[u8]) -> Result<Vec<Event>, String> {
     let text: Vec<_> = bytes
         .iter()
         .copied()
