@@ -255,8 +255,10 @@ fn locate_amd(record: &Record) -> Option<Location> {
             ..part
         });
     }
+    // A number that no processor has is no channel, and not another one's either.
+    let channel = u8::try_from(bits(instance, 31, 20)).ok();
     Some(Location {
-        channel: Some(bits(instance, 31, 20) as u8),
+        channel: channel.filter(|channel| *channel != u8::MAX),
         rank: record.has(SYNDV).then(|| bits(record.synd, 1, 0) as u8),
         ..Location::default()
     })

@@ -398,6 +398,18 @@ fn persistent_memory_has_no_dram_address() {
 }
 
 #[test]
+fn a_channel_that_cannot_be_is_not_told() {
+    let channel = |instance: u64| {
+        let record = smca_record(0x0000_0096_0000_0000 | instance, 0);
+        locate(&record).unwrap().channel
+    };
+    assert_eq!(channel(0x0fe0_0f00), Some(0xfe));
+    // The key's word for "not told", and what eight bits cannot hold.
+    assert_eq!(channel(0x0ff0_0f00), None);
+    assert_eq!(channel(0x1000_0f00), None);
+}
+
+#[test]
 fn records_of_firmware_have_no_place() {
     for cpuvendor in [0, 2, 9] {
         let record = Record {
