@@ -50,6 +50,10 @@ record! {
 /// Bytes of a stored ledger.
 pub const STORED_SIZE: usize = Stored::SIZE;
 
+/// No node counts up to here. A ledger that says so could not be outdone by a newer one, and its
+/// node would never again remember a reset.
+const NUMBERS: u64 = 1 << 63;
+
 /// Bytes in front of what the checksum covers.
 const PREFIX: usize = 16;
 
@@ -135,7 +139,7 @@ impl Ledger {
         let stored = Stored::from_bytes(bytes);
         let intact =
             stored.magic == MAGIC && stored.version == VERSION && stored.crc == checksum(bytes);
-        if !intact {
+        if !intact || stored.number >= NUMBERS {
             return None;
         }
         Some(Ledger {

@@ -168,10 +168,14 @@ fn ledger(input: &mut Input<'_>) {
         seal(&mut bytes, b"nullhzSW");
     }
     let Some(mut ledger) = Ledger::decode(&bytes) else {
-        assert!(!sealed || bytes[24] > 4);
+        assert!(!sealed || bytes[24] > 4 || bytes[23] > 127);
         return;
     };
     assert_eq!(ledger.encode(), bytes);
+    if bytes[23] == 127 {
+        // Some writes more, and it is none.
+        return;
+    }
     let mut other = ledger;
     while !input.is_empty() {
         // Seconds since 1970: at its end the clock is 2^34.
@@ -209,8 +213,8 @@ fn ledger(input: &mut Input<'_>) {
                 continue;
             }
         }
-        // Each write goes to the other copy; a count that is at its end stays there.
-        assert!(ledger.copy() != before || bytes[16..23] == [0xff; 7]);
+        // Each write goes to the other copy.
+        assert_ne!(ledger.copy(), before);
     }
 }
 

@@ -95,6 +95,31 @@ fn a_torn_write_leaves_the_other_copy() {
     }
 }
 
+/// The bytes of a ledger that has been written so often.
+fn numbered(number: u64) -> [u8; STORED_SIZE] {
+    let mut bytes = Ledger::EMPTY.encode();
+    bytes[16..24].copy_from_slice(&number.to_ne_bytes());
+    let crc = bytes[16..].iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg())
+        })
+    });
+    bytes[12..16].copy_from_slice(&(!crc).to_ne_bytes());
+    bytes
+}
+
+#[test]
+fn nothing_is_newer_for_ever() {
+    let mut newest = Ledger::decode(&numbered((1 << 63) - 1)).unwrap();
+    let older = newest;
+    newest.set(Mark::Armed);
+    assert_eq!(older.newer(newest), newest);
+    assert_ne!(older.copy(), newest.copy());
+    for number in [1 << 63, u64::MAX] {
+        assert_eq!(Ledger::decode(&numbered(number)), None);
+    }
+}
+
 #[test]
 fn a_budget_has_an_end() {
     let mut ledger = Ledger::EMPTY;
