@@ -6,7 +6,7 @@ O		?= build
 FLAVOUR		?= nullhz
 
 variables	:= C CF CLIPPY FLAVOUR INSTALL_MOD_DIR INSTALL_MOD_PATH INSTALL_MOD_STRIP \
-		   KDIR KERNEL_SRC LLVM MINUTES NULLHZ_CACHE O RUSTC UPDATE V W
+		   KDIR KERNEL_SRC LLVM MINUTES NULLHZ_CACHE O RUSTC SEED UPDATE V W
 given		:= $(foreach v,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $v))),$v))
 unknown		:= $(filter-out $(variables) MAKEOVERRIDES MAKEFLAGS,$(given))
 ifneq ($(unknown),)
@@ -51,7 +51,7 @@ scripts/image $(if $(filter-out nullhz,$(1)),--test) $(NULLHZ_BUILD)/image/$(1).
 	$(NULLHZ_BUILD)/install/$(1) $(NULLHZ_BUILD)/install/programs
 endef
 
-.PHONY: image shell demo test test-long test-debug bench fuzz node-check
+.PHONY: image shell demo test test-long test-debug bench fuzz soak node-check
 image: packages
 	@$(call node,$(FLAVOUR))
 
@@ -78,6 +78,10 @@ bench: packages
 fuzz: packages
 	@$(call node,test)
 	@scripts/python scripts/fuzz $(if $(MINUTES),--minutes $(MINUTES))
+
+soak: packages
+	@$(call node,test)
+	@scripts/python scripts/soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
 node-check: image
 	@scripts/python scripts/node-check --flavour $(FLAVOUR)
@@ -118,6 +122,7 @@ help:
 	@echo  '  test-debug      - all tests on a kernel with sanitizers, and every allocation failing once'
 	@echo  '  bench           - measurements beside their baselines'
 	@echo  '  fuzz            - the fuzzers of the logic and of the devices, for MINUTES=10 altogether'
+	@echo  '  soak            - everything at once at random, for MINUTES=20, with an account at the end; SEED=N'
 	@echo  '  node-check      - what the product promises of a node, and what one shows'
 	@echo  '  shell           - a node to look around in'
 	@echo  '  check           - formatting, lints, the patch series, ABI layouts'
