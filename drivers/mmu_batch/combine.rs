@@ -26,11 +26,15 @@
 //! 4. Leaders take turns under a lock, so that generations finish in their order. They count to
 //!    2^64 and do not wrap.
 //!
-//! Nobody is lost: a waiter that finds somebody leading sleeps in the queue of its generation, of
-//! which there are two: the one being flushed, and the next. A leader that is done wakes all of its
-//! own, and one of the next, who then leads. [`Platform::released()`] is counted up after the lead
-//! was given up and before that, so that a waiter which was refused the lead and has not slept yet
-//! does not.
+//! Nobody is lost: a waiter that finds somebody leading is counted, and then sleeps in the queue of
+//! its generation, of which there are two: the one being flushed, and the next. A leader that is
+//! done wakes all of its own, and one of the next, who then leads. [`Platform::released()`] is
+//! counted up after the lead was given up and before that, so that a waiter which was refused the
+//! lead and has not slept yet does not. Who is counted asks for the lead once more before it sleeps,
+//! so that a leader need wake nobody when it finds none counted.
+//!
+//! Who finds that nobody leads does so at once, and is not counted: what a flush costs that nobody
+//! shares is taking a ticket, closing a generation, and one look for waiters.
 //!
 //! Real-time callers do not sleep in a queue. They wait for the lead itself, which passes on their
 //! priority to whoever has it.
@@ -41,7 +45,8 @@ use core::ops::DerefMut;
 #[cfg(all(nullhz_mmu_mutants, not(any(test, CONFIG_KUNIT))))]
 compile_error!("nullhz_mmu_mutants breaks the protocol on purpose, and is for test kernels only");
 
-/// The least number of waiting callers for which a leader waits for more.
+/// The least number of callers, waiting now or served by a flush just before, for which a leader
+/// waits for more.
 pub const CROWD: u32 = 4;
 
 /// How long a leader waits for more callers before it looks for one who is in a hurry, in ns.
@@ -124,6 +129,8 @@ pub struct Pending {
     closed: u64,
     waiting: u32,
     hurried: u32,
+    /// Until when those whom the last crowd's flush has served are expected to be back, in ns.
+    crowded_until: u64,
 }
 
 impl Pending {
@@ -134,6 +141,7 @@ impl Pending {
         closed: 0,
         waiting: 0,
         hurried: 0,
+        crowded_until: 0,
     };
 
     /// The generation of who zaps now.
@@ -153,6 +161,12 @@ impl Pending {
         if caller != Caller::Patient {
             self.hurried = self.hurried.saturating_sub(1);
         }
+    }
+
+    /// Whether it is worth while for a leader to wait for more, and nobody is in a hurry. A crowd
+    /// that a flush has served comes back one by one: the first of them must not go on alone.
+    fn has_crowd(&self, now: u64) -> bool {
+        self.hurried == 0 && (self.waiting >= CROWD || now < self.crowded_until)
     }
 }
 
@@ -288,7 +302,6 @@ macro_rules! broken {
 /// A zap that has begun: the lock of the page table is held.
 #[must_use = "the zap needs a ticket"]
 pub struct Zap {
-    span: Span,
     #[cfg(any(test, nullhz_mmu_mutants))]
     early: Option<Ticket>,
 }
@@ -297,24 +310,30 @@ impl Zap {
     /// Before translations of `span` are zapped.
     pub fn begin<P: Platform>(platform: &P, span: Span) -> Self {
         #[cfg(not(any(test, nullhz_mmu_mutants)))]
-        let _ = platform;
+        let _ = (platform, span);
         Zap {
-            span,
             #[cfg(any(test, nullhz_mmu_mutants))]
             early: broken!(platform, TicketBeforeZap).then(|| take(platform, span)),
         }
     }
 
-    /// After they were zapped, and with the same lock held. `live`: there was at least one. `last`
-    /// is of the page table, protected by its lock: the ticket of what was zapped there last.
+    /// After those of the same `span` were zapped, and with the same lock held. `live`: there was at
+    /// least one. `last` is of the page table, protected by its lock: the ticket of what was zapped
+    /// there last.
     ///
     /// Returns the ticket to wait for. [`None`]: nothing of the span can be in the TLB.
-    pub fn done<P: Platform>(self, platform: &P, last: &mut Ticket, live: bool) -> Option<Ticket> {
+    pub fn done<P: Platform>(
+        self,
+        platform: &P,
+        span: Span,
+        last: &mut Ticket,
+        live: bool,
+    ) -> Option<Ticket> {
         if live {
             #[cfg(any(test, nullhz_mmu_mutants))]
-            let ticket = self.early.unwrap_or_else(|| take(platform, self.span));
+            let ticket = self.early.unwrap_or_else(|| take(platform, span));
             #[cfg(not(any(test, nullhz_mmu_mutants)))]
-            let ticket = take(platform, self.span);
+            let ticket = take(platform, span);
             *last = ticket;
             return Some(ticket);
         }
@@ -348,27 +367,34 @@ pub fn is_finished<P: Platform>(platform: &P, ticket: Ticket) -> bool {
 /// Returns when `ticket` is finished; flushes if nobody else does. May sleep.
 ///
 /// Must not be called with a lock held that [`Platform::flush()`] or another caller's zap needs.
-pub fn wait<P: Platform>(platform: &P, ticket: Ticket, caller: Caller) -> Waited {
+pub fn wait<P: Platform>(platform: &P, ticket: Ticket, caller: impl Fn() -> Caller) -> Waited {
     if is_finished(platform, ticket) {
         return Waited::Not;
     }
-    platform.pending(|pending| pending.enter(caller));
-    let lead = match caller {
-        Caller::RealTime => Some(platform.lead()),
-        Caller::Patient | Caller::Reclaiming => queue_up(platform, ticket),
-    };
-    let Some(mut lead) = lead else {
-        platform.pending(|pending| pending.leave(caller));
-        return Waited::Joined;
+    let (mut lead, counted) = match platform.try_lead() {
+        Some(lead) => (lead, None),
+        None => {
+            let caller = caller();
+            platform.pending(|pending| pending.enter(caller));
+            let lead = match caller {
+                Caller::RealTime => Some(platform.lead()),
+                Caller::Patient | Caller::Reclaiming => queue_up(platform, ticket),
+            };
+            let Some(lead) = lead else {
+                platform.pending(|pending| pending.leave(caller));
+                return Waited::Joined;
+            };
+            (lead, Some(caller))
+        }
     };
     let waited = if is_finished(platform, ticket) {
         Waited::Joined
     } else {
-        flush(platform, &mut lead);
+        flush(platform, &mut lead, || counted.unwrap_or_else(caller));
         Waited::Led
     };
     drop(lead);
-    hand_over(platform, caller);
+    hand_over(platform, counted);
     waited
 }
 
@@ -387,11 +413,19 @@ fn queue_up<P: Platform>(platform: &P, ticket: Ticket) -> Option<P::Lead<'_>> {
     None
 }
 
-/// After the lead was given up: wakes who is done, and one who is to go on.
-fn hand_over<P: Platform>(platform: &P, caller: Caller) {
+/// After the lead was given up: wakes who is done, and one who is to go on. `counted`: as what who
+/// has led is among those who wait.
+fn hand_over<P: Platform>(platform: &P, counted: Option<Caller>) {
     platform.released().increment_release();
+    let window = platform.window_ns();
+    let back = (window > 0).then(|| platform.now_ns().saturating_add(window));
     let waiting = platform.pending(|pending| {
-        pending.leave(caller);
+        if let Some(caller) = counted {
+            pending.leave(caller);
+        }
+        if let Some(back) = back.filter(|_| pending.waiting.saturating_add(1) >= CROWD) {
+            pending.crowded_until = back;
+        }
         pending.waiting
     });
     // Who is not counted yet finds that the lead is free, or another who will wake him.
@@ -402,9 +436,9 @@ fn hand_over<P: Platform>(platform: &P, caller: Caller) {
     }
 }
 
-/// Flushes one generation. The caller has the lead.
-fn flush<P: Platform>(platform: &P, spans: &mut Spans) {
-    let windowed = window(platform);
+/// Flushes one generation. The caller has the lead; `leader` says what it is.
+fn flush<P: Platform>(platform: &P, spans: &mut Spans, leader: impl FnOnce() -> Caller) {
+    let windowed = window(platform, leader);
     let mut taken = close(platform, spans);
     if broken!(platform, PublishBeforeFlush) {
         platform.finished().store_release(taken.generation);
@@ -462,12 +496,16 @@ fn deliver<P: Platform>(platform: &P, spans: &[Span]) -> u32 {
 
 /// Waits for more callers, if that is wanted, there is a crowd, and nobody is in a hurry. Returns
 /// whether it has.
-fn window<P: Platform>(platform: &P) -> bool {
+fn window<P: Platform>(platform: &P, leader: impl FnOnce() -> Caller) -> bool {
     let length = platform.window_ns();
-    if length == 0 || !platform.pending(|now| now.waiting >= CROWD && now.hurried == 0) {
+    if length == 0 || leader() != Caller::Patient {
         return false;
     }
     let begun = platform.now_ns();
+    let crowd = platform.pending(|pending| pending.has_crowd(begun));
+    if !crowd {
+        return false;
+    }
     loop {
         let left = length.saturating_sub(platform.now_ns().saturating_sub(begun));
         if left == 0 || platform.pending(|now| now.hurried > 0) {

@@ -77,7 +77,7 @@ impl Space {
         let live = deferred.zap();
         // If an event has zapped it before, it is given back after that one's flush.
         let mut last = state.last;
-        let ticket = zap.done(device, &mut last, live);
+        let ticket = zap.done(device, span, &mut last, live);
         if live {
             state.unmapped(device, deferred.range(), last);
         }

@@ -31,6 +31,9 @@ pub(crate) struct Device {
     pub(crate) tunables: Tunables,
     pub(crate) counters: Counters,
     pub(crate) born: Instant<Monotonic>,
+    /// What is broken on purpose, from the module's parameter.
+    #[cfg(nullhz_mmu_mutants)]
+    pub(crate) mutant: Option<crate::combine::Mutant>,
     #[pin]
     pub(crate) engine: Engine,
     #[pin]
@@ -90,6 +93,10 @@ impl Registered {
                 tunables: Tunables::new(),
                 counters: Counters::new(),
                 born: Instant::now(),
+                #[cfg(nullhz_mmu_mutants)]
+                mutant: crate::combine::Mutant::from_number(
+                    *crate::module_parameters::mutant.value_ref(),
+                ),
                 engine <- Engine::new(),
                 deferral <- deferral,
                 spaces <- new_mutex!(0, "nullhz_mmu_batch_spaces"),

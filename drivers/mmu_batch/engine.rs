@@ -179,15 +179,7 @@ impl Platform for Device {
     }
 
     fn flushed(&self, round: &Round) {
-        self.counters.tickets.add(round.tickets);
-        self.counters.add_flush(round.tickets);
-        match round.spans {
-            0 => self.counters.full_flushes.add(1),
-            spans => self.counters.spans.add(spans as u64),
-        }
-        if round.windowed {
-            self.counters.window_waits.add(1);
-        }
+        self.counters.add_flush(round);
         ffi::trace_flush_end(self.name(), round);
     }
 
@@ -196,11 +188,12 @@ impl Platform for Device {
     }
 
     fn window_ns(&self) -> u64 {
-        // The pause arms a timer on this very CPU.
-        if CpuId::current().is_isolated() {
-            return 0;
+        match self.tunables.combine_window_us.get() {
+            0 => 0,
+            // The pause arms a timer on this very CPU.
+            _ if CpuId::current().is_isolated() => 0,
+            us => u64::from(us) * 1_000,
         }
-        u64::from(self.tunables.combine_window_us.get()) * 1_000
     }
 
     fn now_ns(&self) -> u64 {
@@ -214,10 +207,7 @@ impl Platform for Device {
 
     #[cfg(nullhz_mmu_mutants)]
     fn mutant(&self) -> Option<combine::Mutant> {
-        match *crate::module_parameters::mutant.value_ref() {
-            0 => None,
-            number => combine::Mutant::from_number(number),
-        }
+        self.mutant
     }
 }
 
@@ -236,15 +226,15 @@ fn caller() -> Caller {
 impl Device {
     /// Returns when `ticket` is finished. May sleep.
     pub(crate) fn wait(&self, ticket: Ticket) {
-        // Of all intervals of an event, the first one waits, and the others come by here.
-        if self.is_finished(ticket) {
-            return;
+        match combine::wait(self, ticket, caller) {
+            // Of all intervals of an event, the first one waits, and the others come by here.
+            Waited::Not => {}
+            Waited::Joined => {
+                self.counters.combined.add(1);
+                ffi::trace_wait(self.name(), ticket, false);
+            }
+            Waited::Led => ffi::trace_wait(self.name(), ticket, true),
         }
-        let waited = combine::wait(self, ticket, caller());
-        if waited == Waited::Joined {
-            self.counters.combined.add(1);
-        }
-        ffi::trace_wait(self.name(), ticket, waited == Waited::Led);
     }
 
     /// How long there has been the device, in ns.

@@ -300,9 +300,9 @@ unsafe extern "C" fn nullhz_mmu_batch_event_zapped(event: *mut abi::Event, live:
     // SAFETY: As demanded of the caller.
     let call = unsafe { call(event) };
     if let (Some(hit), Some((locked, zap))) = (call.hit, call.locked.take()) {
-        call.ticket = hit.zapped(locked, zap, live);
+        call.left = hit.zapped(locked, zap, live);
     }
-    call.ticket.is_some()
+    call.left.ticket().is_some()
 }
 
 /// See `drivers/include/nullhz/mmu_batch.h`.
@@ -329,7 +329,7 @@ unsafe extern "C" fn nullhz_mmu_batch_event_in_flight(event: *mut abi::Event) ->
 unsafe extern "C" fn nullhz_mmu_batch_event_wait(event: *mut abi::Event) {
     // SAFETY: As demanded of the caller.
     let call = unsafe { call(event) };
-    if let Some(ticket) = call.ticket {
+    if let Some(ticket) = call.left.ticket() {
         call.device.wait(ticket);
     }
 }

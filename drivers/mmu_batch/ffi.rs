@@ -6,7 +6,7 @@ use crate::abi;
 use crate::combine::{Round, Ticket, Zap};
 use crate::device::Device;
 use crate::gather::Cause;
-use crate::space::{Hit, Locked};
+use crate::space::{Hit, Left, Locked};
 use crate::spans::Span;
 use crate::trace::Outcome;
 use core::{ops::Range, ptr::NonNull};
@@ -252,7 +252,7 @@ impl Drop for Reserved {
 /// # Invariants
 ///
 /// `ops` is valid for reads, and its functions may be called with `driver`, for as long as this
-/// exists. `zap` of it is there, or `start` and `finish`.
+/// exists. `zap` of it is there, or `start`.
 pub(crate) struct Driver {
     ops: NonNull<abi::IntervalOps>,
     driver: *mut c_void,
@@ -271,14 +271,14 @@ pub(crate) struct Call<'a> {
     pub(crate) blockable: bool,
     /// After `nullhz_mmu_batch_event_lock()`.
     pub(crate) locked: Option<(Locked<'a>, Zap)>,
-    /// After `nullhz_mmu_batch_event_zapped()`, if there is one.
-    pub(crate) ticket: Option<Ticket>,
+    /// After `nullhz_mmu_batch_event_zapped()`.
+    pub(crate) left: Left,
 }
 
-fn event(range: &Range<u64>, kind: u32, blockable: bool, state: *mut c_void) -> abi::Event {
+fn event(span: &Span, kind: u32, blockable: bool, state: *mut c_void) -> abi::Event {
     abi::Event {
-        start: range.start,
-        end: range.end,
+        start: span.start,
+        end: span.end,
         kind,
         blockable: blockable.into(),
         pad: [0; 3],
@@ -297,12 +297,9 @@ impl Driver {
         // INVARIANT: As demanded of the caller; the functions are looked at here.
         let this = Self { ops, driver };
         match this.ops() {
-            abi::IntervalOps { zap: Some(_), .. }
-            | abi::IntervalOps {
-                start: Some(_),
-                finish: Some(_),
-                ..
-            } => Ok(this),
+            abi::IntervalOps { zap: Some(_), .. } | abi::IntervalOps { start: Some(_), .. } => {
+                Ok(this)
+            }
             _ => Err(EINVAL),
         }
     }
@@ -312,18 +309,29 @@ impl Driver {
         unsafe { self.ops.as_ref() }
     }
 
-    /// The first pass of an event that may block: what to wait for, if anything.
+    /// The first pass of an event that may block: what the second one waits for, if there has to
+    /// be one.
     pub(crate) fn start(&self, hit: &Hit<'_>) -> Option<Ticket> {
-        let Some(zap) = self.ops().zap else {
-            let ticket = self.call_start(hit, true).1?;
-            // The driver may have waited for it in `start()`.
-            return (!hit.space.device().is_finished(ticket)).then_some(ticket);
+        let ops = self.ops();
+        let only_waits = ops.finish.is_none() && ops.flushed.is_none();
+        let left = match ops.zap {
+            Some(zap) => {
+                let (locked, begun) = hit.lock();
+                let event = event(&hit.span, hit.kind, true, core::ptr::null_mut());
+                // SAFETY: May be called with `driver` by the type's invariant, with the lock held.
+                let live = unsafe { zap(self.driver, &event) };
+                hit.zapped(locked, begun, live)
+            }
+            None => self.call_start(hit, true).1,
         };
-        let (locked, begun) = hit.lock();
-        let event = event(&hit.range, hit.kind, true, core::ptr::null_mut());
-        // SAFETY: May be called with `driver` by the type's invariant, with the lock held.
-        let live = unsafe { zap(self.driver, &event) };
-        hit.zapped(locked, begun, live)
+        match left {
+            Left::Nothing => None,
+            Left::Same(_) if only_waits => None,
+            // The driver may have waited for it in `start()`.
+            Left::Wait(ticket) | Left::Same(ticket) => {
+                (!hit.space.device().is_finished(ticket)).then_some(ticket)
+            }
+        }
     }
 
     /// The only pass of an event that must not block: whether there is nothing to flush. Does not
@@ -335,49 +343,49 @@ impl Driver {
         let (Some(live), Some((locked, _))) = (self.ops().live, hit.try_lock()) else {
             return false;
         };
-        let event = event(&hit.range, hit.kind, false, core::ptr::null_mut());
+        let event = event(&hit.span, hit.kind, false, core::ptr::null_mut());
         // SAFETY: May be called with `driver` by the type's invariant, with the lock held.
         let live = unsafe { live(self.driver, &event) };
         !live && !hit.in_flight(&locked)
     }
 
-    /// Calls `start()`: what it says, and the ticket that it has taken.
-    fn call_start(&self, hit: &Hit<'_>, blockable: bool) -> (bool, Option<Ticket>) {
+    /// Calls `start()`: what it says, and what is left to do after it.
+    fn call_start(&self, hit: &Hit<'_>, blockable: bool) -> (bool, Left) {
         let mut call = Call {
             device: hit.space.device(),
             hit: Some(hit),
             blockable,
             locked: None,
-            ticket: None,
+            left: Left::Nothing,
         };
         let state = (&raw mut call).cast();
-        let mut event = event(&hit.range, hit.kind, blockable, state);
+        let mut event = event(&hit.span, hit.kind, blockable, state);
         let done = self.ops().start.is_some_and(|start| {
             // SAFETY: May be called with `driver` by the type's invariant; the event and what it
             // refers to outlive the call.
             unsafe { start(self.driver, &mut event) }
         });
-        (done, call.ticket)
+        (done, call.left)
     }
 
     /// The second pass: returns after `ticket` is finished.
-    pub(crate) fn finish(&self, device: &Device, ticket: Ticket, range: &Range<u64>, kind: u32) {
+    pub(crate) fn finish(&self, device: &Device, ticket: Ticket, span: &Span, kind: u32) {
         if let Some(finish) = self.ops().finish {
             let mut call = Call {
                 device,
                 hit: None,
                 blockable: true,
                 locked: None,
-                ticket: Some(ticket),
+                left: Left::Wait(ticket),
             };
-            let mut event = event(range, kind, true, (&raw mut call).cast());
+            let mut event = event(span, kind, true, (&raw mut call).cast());
             // SAFETY: May be called with `driver` by the type's invariant; the event and what it
             // refers to outlive the call.
             unsafe { finish(self.driver, &mut event) };
         }
         device.wait(ticket);
         if let Some(flushed) = self.ops().flushed {
-            let event = event(range, kind, true, core::ptr::null_mut());
+            let event = event(span, kind, true, core::ptr::null_mut());
             // SAFETY: May be called with `driver` by the type's invariant.
             unsafe { flushed(self.driver, &event) };
         }

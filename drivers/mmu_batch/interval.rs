@@ -5,6 +5,7 @@
 use crate::combine::Ticket;
 use crate::ffi::Driver;
 use crate::space::{Hit, Space, State};
+use crate::spans::Span;
 use core::ops::Range;
 use kernel::{
     mm::interval::{
@@ -70,14 +71,14 @@ impl Interval {
             space: &self.space,
             last: &self.last,
             at: self.start,
-            whole: range.clone(),
-            range,
+            span: self.space.span(&range),
+            whole: range,
             kind: kind_of(Kind::Release),
             removal: true,
         };
         if let Some(ticket) = self.driver.start(&hit) {
-            let device = self.space.device();
-            self.driver.finish(device, ticket, &hit.range, hit.kind);
+            self.driver
+                .finish(self.space.device(), ticket, &hit.span, hit.kind);
         }
     }
 
@@ -88,7 +89,7 @@ impl Interval {
             last: &self.last,
             at: self.start,
             whole: whole.start as u64..whole.end as u64,
-            range: range.start as u64..range.end as u64,
+            span: self.space.span(&(range.start as u64..range.end as u64)),
             kind: kind_of(event.kind()),
             removal: false,
         }
@@ -113,7 +114,7 @@ fn kind_of(kind: Kind) -> u32 {
 /// What the first pass leaves for the second.
 pub(crate) struct Pending {
     ticket: Ticket,
-    range: Range<u64>,
+    span: Span,
     kind: u32,
 }
 
@@ -125,7 +126,7 @@ impl Operations for Interval {
         let ticket = self.driver.start(&hit)?;
         Some(Pending {
             ticket,
-            range: hit.range,
+            span: hit.span,
             kind: hit.kind,
         })
     }
@@ -136,7 +137,7 @@ impl Operations for Interval {
             device.counters.sync_flushes.add(1);
         }
         self.driver
-            .finish(device, pending.ticket, &pending.range, pending.kind);
+            .finish(device, pending.ticket, &pending.span, pending.kind);
     }
 
     fn try_invalidate(&self, event: &NonBlockableEvent<'_>) -> Result<(), WouldBlock> {

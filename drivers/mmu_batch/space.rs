@@ -53,9 +53,9 @@ impl State {
         self.last = ticket;
     }
 
-    /// What finishes all unmaps of the driver's own in `range`.
-    fn deferred_in(&self, range: &Range<u64>) -> Ticket {
-        match self.unmapped.start < range.end && range.start < self.unmapped.end {
+    /// What finishes all unmaps of the driver's own in `span`.
+    fn deferred_in(&self, span: &Span) -> Ticket {
+        match self.unmapped.start < span.end && span.start < self.unmapped.end {
             true => self.deferred,
             false => Ticket::FINISHED,
         }
@@ -136,12 +136,33 @@ pub(crate) struct Hit<'a> {
     pub(crate) last: &'a crate::interval::Last,
     /// First byte of the interval.
     pub(crate) at: u64,
-    /// The event's own range, of which `range` is in the interval.
+    /// The event's own range, of which `span` is in the interval.
     pub(crate) whole: Range<u64>,
-    pub(crate) range: Range<u64>,
+    pub(crate) span: Span,
     pub(crate) kind: u32,
     /// No event, but the interval's end: not counted.
     pub(crate) removal: bool,
+}
+
+/// What the first pass of an event leaves to do in an interval.
+#[derive(Clone, Copy)]
+pub(crate) enum Left {
+    /// Nothing: it has nothing in the TLB.
+    Nothing,
+    /// The ticket has to be waited for.
+    Wait(Ticket),
+    /// An earlier interval of the same event waits for it already: its second pass is before the
+    /// event goes on as well, as are all.
+    Same(Ticket),
+}
+
+impl Left {
+    pub(crate) fn ticket(self) -> Option<Ticket> {
+        match self {
+            Left::Nothing => None,
+            Left::Wait(ticket) | Left::Same(ticket) => Some(ticket),
+        }
+    }
 }
 
 impl Hit<'_> {
@@ -155,6 +176,7 @@ impl Hit<'_> {
         self.space.try_lock().map(|locked| self.begin(locked))
     }
 
+    #[inline]
     fn begin<'a>(&self, mut state: Locked<'a>) -> (Locked<'a>, Zap) {
         let device = self.space.device();
         if !self.removal {
@@ -165,31 +187,35 @@ impl Hit<'_> {
             }
             device.counters.intervals.add(1);
         }
-        let zap = Zap::begin(device, self.space.span(&self.range));
+        let zap = Zap::begin(device, self.span);
         (state, zap)
     }
 
-    /// After it was zapped: what to wait for, if anything. Unlocks.
-    pub(crate) fn zapped(&self, mut state: Locked<'_>, zap: Zap, live: bool) -> Option<Ticket> {
+    /// After it was zapped. Unlocks.
+    pub(crate) fn zapped(&self, mut state: Locked<'_>, zap: Zap, live: bool) -> Left {
         let device = self.space.device();
         let mut last = self.last_of(&state);
-        let ticket = zap.done(device, &mut last, live);
+        let Some(ticket) = zap.done(device, self.span, &mut last, live) else {
+            drop(state);
+            if !self.removal {
+                self.nothing();
+            }
+            return Left::Nothing;
+        };
         self.last.set(&mut state, last);
         state.last = state.last.max(last);
+        let same = !self.removal && state.passes.waits_anyway(ticket.into_raw());
         drop(state);
-        let outcome = match (live, ticket) {
-            (true, _) => Outcome::Ticket,
-            (false, Some(_)) => Outcome::Joined,
-            (false, None) => Outcome::Elided,
-        };
-        match outcome {
-            Outcome::Ticket => {}
-            _ if self.removal => return ticket,
-            Outcome::Joined => device.counters.joined.add(1),
-            _ => device.counters.elided.add(1),
+        if live {
+            self.trace(Outcome::Ticket, Some(ticket));
+        } else if !self.removal {
+            device.counters.joined.add(1);
+            self.trace(Outcome::Joined, Some(ticket));
         }
-        self.trace(outcome, ticket);
-        ticket
+        match same {
+            true => Left::Same(ticket),
+            false => Left::Wait(ticket),
+        }
     }
 
     /// Whether something that was zapped before may still be in the TLB.
@@ -212,14 +238,13 @@ impl Hit<'_> {
     /// The later one of the interval's own zaps and of the driver's unmaps, which do not say to
     /// what interval they belong.
     fn last_of(&self, state: &State) -> Ticket {
-        self.last.get(state).max(state.deferred_in(&self.range))
+        self.last.get(state).max(state.deferred_in(&self.span))
     }
 
     fn trace(&self, outcome: Outcome, ticket: Option<Ticket>) {
-        let span = self.space.span(&self.range);
         ffi::trace_event(
             self.space.device().name(),
-            &span,
+            &self.span,
             self.kind,
             outcome,
             ticket,

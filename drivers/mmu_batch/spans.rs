@@ -60,6 +60,9 @@ impl Spans {
         if span.start >= span.end {
             return self.fill();
         }
+        if self.extend(&span) {
+            return;
+        }
         // The spans at first..behind are joined with the new one.
         let known = self.list();
         let first = known.partition_point(|other| other.is_before(&span));
@@ -94,6 +97,27 @@ impl Spans {
         // INVARIANT: sorted, since `joined` is at the place of what it was joined with, or between
         // those before and behind it; it touches none of the others.
         self.len = len;
+    }
+
+    /// The simple cases of [`add()`](Self::add): the first span, and one that begins in the last one
+    /// or right behind it, as those of an event's intervals do. Returns whether it was one.
+    fn extend(&mut self, span: &Span) -> bool {
+        let Some(last) = self.len.checked_sub(1) else {
+            let [first, ..] = &mut self.spans;
+            *first = *span;
+            // INVARIANT: one, which is not empty.
+            self.len = 1;
+            return true;
+        };
+        let Some(last) = self.spans.get_mut(last) else {
+            return false;
+        };
+        let joins = last.tag == span.tag && last.start <= span.start && span.start <= last.end;
+        if joins {
+            // INVARIANT: there is none behind the last one that it could touch now.
+            last.end = last.end.max(span.end);
+        }
+        joins
     }
 
     /// Makes the set stand for everything.

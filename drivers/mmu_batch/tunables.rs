@@ -2,7 +2,7 @@
 
 //! What can be set of a device at run time, and what is counted.
 
-use crate::combine::{bucket, BUCKETS};
+use crate::combine::{bucket, Round, BUCKETS};
 use crate::gather::Limits;
 use crate::spans;
 use core::ops::RangeInclusive;
@@ -86,6 +86,11 @@ impl Counter {
         self.0.fetch_add(n, Relaxed);
     }
 
+    /// The same where nobody else counts at the same time.
+    fn add_alone(&self, n: u64) {
+        self.0.store(self.get().wrapping_add(n), Relaxed);
+    }
+
     /// The number.
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Relaxed)
@@ -148,12 +153,20 @@ counters! {
 }
 
 impl Counters {
-    /// Counts a flush for `tickets`.
-    pub(crate) fn add_flush(&self, tickets: u64) {
-        if let Some(counter) = self.tickets_per_flush.get(bucket(tickets)) {
-            counter.add(1);
+    /// Counts a flush; whoever calls it has the lead.
+    pub(crate) fn add_flush(&self, round: &Round) {
+        self.tickets.add_alone(round.tickets);
+        if let Some(counter) = self.tickets_per_flush.get(bucket(round.tickets)) {
+            counter.add_alone(1);
         }
-        self.flushes.add(1);
+        self.flushes.add_alone(1);
+        match round.spans {
+            0 => self.full_flushes.add_alone(1),
+            spans => self.spans.add_alone(spans as u64),
+        }
+        if round.windowed {
+            self.window_waits.add_alone(1);
+        }
     }
 
     /// How many flushes there were for at least 1, 2, 4, ... tickets, and less than twice as many.

@@ -167,10 +167,10 @@ impl Machine {
             let mut last = self.table.lock();
             let zap = Zap::begin(self, span(index));
             let live = page.mapped.xchg(false, Relaxed);
-            zap.done(self, &mut last, live)
+            zap.done(self, span(index), &mut last, live)
         };
         if let Some(ticket) = ticket {
-            if wait(self, ticket, caller) == Waited::Led {
+            if wait(self, ticket, || caller) == Waited::Led {
                 self.seen.led.add(1u64, Relaxed);
             }
         }

@@ -104,7 +104,8 @@ struct nullhz_mmu_batch_event {
  * @flushed: what @zap has removed is out of the TLB: unmap DMA, drop what was
  *	kept for it. May be called for an event for which @zap has found nothing.
  *	Called without the space's lock, may sleep, must not allocate memory that
- *	has to be reclaimed. NULL: nothing to do.
+ *	has to be reclaimed. NULL: nothing to do, which is cheaper: then only the
+ *	first interval of an event that a flush is for has a second pass.
  * @start: NULL; for the Rust API
  * @finish: NULL; for the Rust API
  */
@@ -308,7 +309,7 @@ void nullhz_mmu_batch_drain(struct nullhz_mmu_batch_space *space,
 
 /*
  * For mmu_batch.rs, whose types see to it that they are called in this order:
- * start() locks, zaps, and says so; finish() waits.
+ * start() locks, zaps, and says so; finish() waits, unless the library is to.
  */
 
 /* The space's lock; false if the event must not block and it is not free. */

@@ -55,7 +55,11 @@ impl<O: IntervalOps> Interval<O> {
         live: None,
         flushed: None,
         start: Some(start::<O>),
-        finish: Some(finish::<O>),
+        finish: if O::SECOND_PASS {
+            Some(finish::<O>)
+        } else {
+            None
+        },
     };
 
     /// Makes the driver hear of `range`.

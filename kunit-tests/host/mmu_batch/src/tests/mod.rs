@@ -3,3 +3,4 @@
 mod gather;
 mod model;
 mod spans;
+mod window;

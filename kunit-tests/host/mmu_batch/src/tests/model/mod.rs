@@ -145,15 +145,16 @@ impl Device {
             let zap = Zap::begin(self, span(page));
             let live = self.table[page].load(Ordering::Relaxed);
             self.table[page].store(false, Ordering::Relaxed);
-            zap.done(self, &mut last, live)
+            zap.done(self, span(page), &mut last, live)
         };
-        ticket.map(|ticket| wait(self, ticket, caller))
+        ticket.map(|ticket| wait(self, ticket, || caller))
     }
 
     /// An event somewhere else, by the `n`th caller: takes a ticket, and waits.
     fn event(&self, n: usize, caller: Caller) -> Waited {
-        let ticket = Zap::begin(self, span(PAGES + n)).done(self, &mut { Ticket::FINISHED }, true);
-        wait(self, ticket.unwrap(), caller)
+        let span = span(PAGES + n);
+        let ticket = Zap::begin(self, span).done(self, span, &mut { Ticket::FINISHED }, true);
+        wait(self, ticket.unwrap(), || caller)
     }
 
     /// The page goes to somebody else.
