@@ -358,7 +358,7 @@ record! {
         would_block: u64,
         /// Pages taken out of the page table.
         zapped: u64,
-        /// In those calls.
+        /// In those calls, with their flushes; not of BATCHED.
         event_ns: u64,
         /// In the longest of those calls.
         event_max_ns: u64,

@@ -6,7 +6,7 @@
 //! only then let the memory management go on. The lock is held across the flush, as Xe holds its
 //! `notifier_lock`: who finds nothing mapped has then also waited for the flush of whoever zapped
 //! it, and may go on without one. [`Batched`] leaves all of that to nullhz_mmu_batch, and only
-//! zaps.
+//! zaps; how long an event takes it does not know, so that only the others measure it.
 
 use crate::hardware::elapsed;
 use crate::mmu_batch::{self, Event, IntervalOps, Live, Pass1};
@@ -86,13 +86,13 @@ pub(crate) struct Batched;
 
 impl IntervalOps for Batched {
     type Shadow = Arc<Shared>;
+    const SECOND_PASS: bool = false;
 
     fn start<'e>(&self, event: Event<'e, Arc<Shared>>) -> Pass1<'e> {
-        let start = Instant::now();
         match event {
             Event::Blockable(event) => event.zap(|shared, range| {
                 let zapped = shared.table.zap(range);
-                shared.counters.event(zapped, elapsed(start));
+                shared.counters.zap(zapped);
                 Live::when(zapped != 0)
             }),
             Event::NonBlockable(event) => event

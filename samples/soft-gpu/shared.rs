@@ -104,13 +104,18 @@ counters! {
 }
 
 impl Counters {
-    /// An event for which so many pages were zapped took so long.
-    pub(crate) fn event(&self, zapped: u64, ns: u64) {
+    /// A call of a notifier, which has zapped so many pages.
+    pub(crate) fn zap(&self, zapped: u64) {
         self.events.add(1, Relaxed);
-        self.zapped.add(zapped, Relaxed);
-        if zapped == 0 {
-            self.elided.add(1, Relaxed);
+        match zapped {
+            0 => self.elided.add(1, Relaxed),
+            zapped => self.zapped.add(zapped, Relaxed),
         }
+    }
+
+    /// One that took so long, with the flush.
+    pub(crate) fn event(&self, zapped: u64, ns: u64) {
+        self.zap(zapped);
         self.event_ns.add(ns, Relaxed);
         raise(&self.event_max_ns, ns);
     }

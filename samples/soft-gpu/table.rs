@@ -263,8 +263,13 @@ impl Table {
     }
 }
 
-/// The groups of `pages` whose bit is set.
+/// The groups of `pages`, which are not empty and end with a leaf at the latest, whose bit is set.
 fn groups(present: u64, pages: &Range<usize>) -> impl Iterator<Item = usize> {
-    let groups = pages.start / GROUP..pages.end.div_ceil(GROUP);
-    groups.filter(move |&group| present >> group & 1 != 0)
+    let (first, behind) = (pages.start / GROUP, pages.end.div_ceil(GROUP));
+    let mut left = present & u64::MAX << first & u64::MAX >> (64 - behind);
+    core::iter::from_fn(move || {
+        let group = left.checked_ilog2()?;
+        left &= !(1 << group);
+        Some(group as usize)
+    })
 }

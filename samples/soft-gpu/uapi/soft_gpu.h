@@ -234,7 +234,7 @@ struct nullhz_soft_gpu_counters {
 	__u64 elided;		/* of those, nothing was mapped there */
 	__u64 would_block;	/* of those, could not sleep, and there was something */
 	__u64 zapped;		/* pages taken out of the page table */
-	__u64 event_ns;		/* in those calls, flushes of B0, B1, B2 included */
+	__u64 event_ns;		/* in those calls, with their flushes; not of BATCHED */
 	__u64 event_max_ns;
 	__u64 faults;		/* pages faulted in */
 	__u64 refused;		/* pages that could not be */
