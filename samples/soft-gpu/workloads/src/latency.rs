@@ -20,14 +20,25 @@ pub struct Distribution {
     max: u64,
 }
 
+/// Runs `operation`; returns how long it took as well, in ns.
+pub fn time<T>(operation: impl FnOnce() -> T) -> (T, u64) {
+    let begun = Instant::now();
+    let result = operation();
+    let elapsed = begun.elapsed().as_nanos();
+    (result, u64::try_from(elapsed).unwrap_or(u64::MAX))
+}
+
 impl Samples {
     /// Runs `operation` and notes how long it took.
     pub fn time<T>(&mut self, operation: impl FnOnce() -> T) -> T {
-        let begun = Instant::now();
-        let result = operation();
-        let elapsed = begun.elapsed().as_nanos();
-        self.0.push(u64::try_from(elapsed).unwrap_or(u64::MAX));
+        let (result, ns) = time(operation);
+        self.add(ns);
         result
+    }
+
+    /// Notes how long an operation took.
+    pub fn add(&mut self, ns: u64) {
+        self.0.push(ns);
     }
 
     /// Adds the samples of another thread.

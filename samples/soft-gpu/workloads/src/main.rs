@@ -25,7 +25,7 @@ use oracle::{Detail, Verdict};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use work::{churn, fork, gather, munmap, reclaim, swap, victim, Stage, Workload};
+use work::{churn, crowd, fork, gather, munmap, reclaim, swap, victim, Stage, Workload};
 
 /// Workloads that take memory away from the software GPU
 #[derive(Parser)]
@@ -96,6 +96,8 @@ enum Work {
     Munmap(munmap::Options),
     /// W2: threads that give their buffers back and fill them anew
     Churn(churn::Options),
+    /// W2 with processes, which give their memory back page by page, and do nothing else
+    Crowd(crowd::Options),
     /// W3: munmap(), mmap() at the same addresses, immediate device read
     Swap(swap::Options),
     /// W4: pages that the kernel takes: reclaim, migration, compaction
@@ -140,8 +142,10 @@ fn main() -> Result<()> {
     if let Work::Victim(part) = &arguments.workload {
         return victim::play(&arguments.device, part);
     }
-    if let Work::Mrelease(options) = &mut arguments.workload {
-        options.device.clone_from(&arguments.device);
+    match &mut arguments.workload {
+        Work::Mrelease(options) => options.device.clone_from(&arguments.device),
+        Work::Crowd(options) => options.device.clone_from(&arguments.device),
+        _ => {}
     }
     let report = run(&arguments)?;
     println!("{}", serde_json::to_string(&report)?);
@@ -170,6 +174,7 @@ fn run(arguments: &Arguments) -> Result<Report> {
     let mut workload: Box<dyn Workload> = match &arguments.workload {
         Work::Munmap(options) => Box::new(munmap::Munmap::new(&stage, options)?),
         Work::Churn(options) => Box::new(churn::Churn::new(&stage, options)?),
+        Work::Crowd(options) => Box::new(crowd::Crowd::new(options)?),
         Work::Swap(options) => Box::new(swap::Swap::new(&stage, options)?),
         Work::Reclaim(options) => Box::new(reclaim::Reclaim::new(&stage, options)?),
         Work::Fork(options) => Box::new(fork::Forks::new(&stage, options)?),
@@ -234,6 +239,7 @@ impl Work {
         match self {
             Self::Munmap(_) => "munmap",
             Self::Churn(_) => "churn",
+            Self::Crowd(_) => "crowd",
             Self::Swap(_) => "swap",
             Self::Reclaim(_) => "reclaim",
             Self::Fork(_) => "fork",

@@ -3,6 +3,7 @@
 //! The workloads: each takes memory away in its own way, again and again.
 
 pub mod churn;
+pub mod crowd;
 pub mod fork;
 pub mod gather;
 pub mod munmap;

@@ -22,6 +22,9 @@ pub struct Options {
     /// Size of an interval, KiB
     #[arg(long, default_value_t = 2048)]
     interval_kib: usize,
+    /// Size of what a notifier watches in B0 and BATCHED, KiB; default: an interval
+    #[arg(long)]
+    notifier_kib: Option<usize>,
     /// Let the device run while the memory goes, not just before and after
     #[arg(long)]
     meanwhile: bool,
@@ -51,7 +54,8 @@ impl Munmap {
         let table = Table::new(layout.count)?;
         if !options.bare {
             let start = area.address(0);
-            let registered = stage.gpu.register(start, area.length(), layout.stride);
+            let watched = options.notifier_kib.map_or(layout.stride, |kib| kib << 10);
+            let registered = stage.gpu.register(start, area.length(), watched);
             registered.context("register")?;
             let judged = stage
                 .gpu
