@@ -91,6 +91,14 @@ test-debug: packages
 	@$(call node,nullhz)
 	@scripts/python scripts/test --flavour debug
 
+.PHONY: deb test-deb
+deb: packages
+	@scripts/deb
+
+test-deb: packages
+	@scripts/kernel/build nullhz >/dev/null
+	@scripts/python scripts/test e2e --long --files kunit-tests/e2e/test_packages.py
+
 .PHONY: check setup packages
 check: packages
 	@scripts/check
@@ -103,7 +111,7 @@ packages:
 
 .PHONY: clean prune-cache help
 clean:
-	@rm -rf $(addprefix $(NULLHZ_BUILD)/,c cargo check image install kernel log modules) rust-project.json
+	@rm -rf $(addprefix $(NULLHZ_BUILD)/,c cargo check deb image install kernel log modules) rust-project.json
 
 prune-cache:
 	@scripts/kernel/prune
@@ -126,6 +134,10 @@ help:
 	@echo  '  node-check      - what the product promises of a node, and what one shows'
 	@echo  '  shell           - a node to look around in'
 	@echo  '  check           - formatting, lints, the patch series, ABI layouts'
+	@echo  ''
+	@echo  'Hand it over:'
+	@echo  '  deb             - Debian packages (DKMS, agent, headers, Python client), in build/deb'
+	@echo  '  test-deb        - install, upgrade and purge them, in a fresh Debian and on a node'
 	@echo  ''
 	@echo  'Parts:'
 	@echo  '  setup           - install what is missing (root), build the tools'
