@@ -172,6 +172,16 @@ pub mod mce {
     pub const R_EVICTED: u32 = 0x0800;
 }
 
+/// `NULLHZ_AER_*`: kinds of [`source::PCIE_AER`](super::source::PCIE_AER).
+pub mod aer {
+    /// Corrected by the hardware.
+    pub const CORRECTABLE: u16 = 1;
+    /// A transaction has failed.
+    pub const NONFATAL: u16 = 2;
+    /// The link is unreliable.
+    pub const FATAL: u16 = 3;
+}
+
 /// `NULLHZ_INCIDENT_*`: values of `nullhz_fault_incident.state`.
 pub mod state {
     /// Waits for its acknowledgement.
@@ -269,6 +279,34 @@ record! {
         smca_type: u32,
         /// 0.
         pad: u32,
+    }
+}
+
+record! {
+    /// `struct nullhz_fault_aer`: payload of [`source::PCIE_AER`].
+    Aer: 40 {
+        /// Correctable or, by the kind, Uncorrectable Error Status, unmasked; 0: unreachable.
+        status: u32,
+        /// Uncorrectable Error Status, signalled as correctable.
+        advisory: u32,
+        /// Header of the packet with the error, if `has_tlp`.
+        tlp: [u32; 4],
+        /// Correctable errors of the device so far, this one included.
+        corrected: u32,
+        /// PCI segment.
+        domain: u32,
+        /// PCI vendor.
+        vendor: u16,
+        /// PCI device.
+        device: u16,
+        /// Number of the bus.
+        bus: u8,
+        /// Device number << 3 | function number.
+        devfn: u8,
+        /// 1: `tlp` is there.
+        has_tlp: u8,
+        /// 0.
+        pad: u8,
     }
 }
 

@@ -16,6 +16,7 @@ static_assert(offsetof(struct nullhz_fault_event, payload) == 88);
 static_assert(sizeof_field(struct nullhz_fault_event, payload) == NULLHZ_FAULT_PAYLOAD_SIZE);
 static_assert(sizeof(struct nullhz_fault_bus) == 40);
 static_assert(sizeof(struct nullhz_fault_mce) == 144);
+static_assert(sizeof(struct nullhz_fault_aer) == 40);
 static_assert(sizeof(struct nullhz_fault_info) == 64);
 static_assert(sizeof(struct nullhz_fault_filter) == 16);
 static_assert(sizeof(struct nullhz_fault_seek) == 16);

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
 """`make shell`: a person at a terminal."""
 
+import contextlib
 import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -26,7 +28,7 @@ class Terminal:
         os.close(slave)
 
     def expect(self, pattern, timeout):
-        """Waits for `pattern` in what was printed since the last match."""
+        """Waits for `pattern` in what was printed since the last match; returns what came before it."""
         end = time.monotonic() + timeout
         while not (match := re.search(pattern, self.text)):
             left = end - time.monotonic()
@@ -35,13 +37,15 @@ class Terminal:
                 self.text += os.read(self.master, 65536).decode("utf-8", "replace")
             except OSError:
                 pytest.fail(f"it ended ({self.process.wait(10)}): {self.text[-2000:]}")
-        self.text = self.text[match.end() :]
+        before, self.text = self.text[: match.start()], self.text[match.end() :]
+        return before
 
     def type(self, text):
         os.write(self.master, text.encode())
 
     def close(self):
-        self.process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         os.close(self.master)
 

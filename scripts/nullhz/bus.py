@@ -31,7 +31,7 @@ LEVELS = ("WATCH", "DEGRADING", "IMMINENT", "FATAL")
 
 F_BOOT, F_PREVIOUS_BOOT, F_OPENED, F_SUMMARY, F_INJECTED, F_REPLAYED = (1 << bit for bit in range(6))
 
-SRC_BUS, SRC_MCE, SRC_STALL = range(3)
+SRC_BUS, SRC_MCE, SRC_STALL, SRC_PCIE_AER = range(4)
 SRC_PRIVATE = 32
 
 BUS_ACKED, BUS_EXPIRED, BUS_STORM, BUS_LAST_WORDS = range(1, 5)
@@ -45,6 +45,8 @@ BUS_ACKED, BUS_EXPIRED, BUS_STORM, BUS_LAST_WORDS = range(1, 5)
     MCE_FATAL,
     MCE_HIDDEN_UC,
 ) = range(7)
+
+AER_CORRECTABLE, AER_NONFATAL, AER_FATAL = range(1, 4)
 
 R_GRADE, R_PAGE, R_DIMM, R_BANK, R_SOCKET, R_STORM = (1 << bit for bit in range(6))
 
@@ -147,7 +149,30 @@ class Stall(Record):
         }
 
 
-PAYLOADS = {SRC_BUS: ("bus", Bus), SRC_MCE: ("mce", Mce), SRC_STALL: ("stall", Stall)}
+class Aer(Record):
+    """Payload of SRC_PCIE_AER."""
+
+    _fields_ = [
+        ("status", u32),
+        ("advisory", u32),
+        ("tlp", u32 * 4),
+        ("corrected", u32),
+        ("domain", u32),
+        ("vendor", u16),
+        ("device", u16),
+        *((name, u8) for name in "bus devfn has_tlp pad".split()),
+    ]
+
+    def as_dict(self):
+        return {**super().as_dict(), "tlp": list(self.tlp)}
+
+
+PAYLOADS = {
+    SRC_BUS: ("bus", Bus),
+    SRC_MCE: ("mce", Mce),
+    SRC_STALL: ("stall", Stall),
+    SRC_PCIE_AER: ("aer", Aer),
+}
 
 
 def boot_id(record):
@@ -250,6 +275,7 @@ IOC_INCIDENT = command(3, 4, Incident)
 
 assert ctypes.sizeof(Event) == EVENT_SIZE
 assert ctypes.sizeof(Mce) == 144 and ctypes.sizeof(Bus) == 40 and ctypes.sizeof(Stall) == 136
+assert ctypes.sizeof(Aer) == 40
 assert ctypes.sizeof(Info) == 64 and ctypes.sizeof(Incident) == 72
 
 

@@ -13,6 +13,7 @@ pub mod abi;
 #[allow(dead_code, clippy::wrong_self_convention)]
 mod decode;
 
+mod aer_text;
 pub mod agent;
 pub mod btrfs;
 pub mod bus;

@@ -7,7 +7,8 @@ use chrono::{DateTime, Local, SecondsFormat, Utc};
 use nullhz_stall::abi::Stall;
 use serde::Serialize;
 
-use crate::abi::{bus, flag, mce, source, Bus, Event, Level, Mce};
+use crate::abi::{bus, flag, mce, source, Aer, Bus, Event, Level, Mce};
+use crate::aer_text::{self, AerView};
 use crate::mce_text;
 use crate::stall_text::{self, StallView};
 
@@ -54,6 +55,7 @@ enum Payload {
     },
     Mce(Box<mce_text::Registers>),
     Stall(Box<StallView>),
+    Aer(Box<AerView>),
     Raw {
         hex: String,
     },
@@ -210,6 +212,7 @@ fn kind_name(event: &Event) -> &'static str {
         (source::MCE, mce::FATAL) => "fatal",
         (source::MCE, mce::HIDDEN_UC) => "hidden_uncorrected",
         (source::STALL, kind) => stall_text::kind_name(kind),
+        (source::PCIE_AER, kind) => aer_text::kind_name(kind),
         _ => "",
     }
 }
@@ -229,6 +232,8 @@ fn payload(event: &Event) -> Payload {
             .map(|mce| Payload::Mce(Box::new(mce_text::Registers::new(&mce)))),
         source::STALL => Stall::from_prefix(event.payload())
             .map(|stall| Payload::Stall(Box::new(StallView::new(&stall)))),
+        source::PCIE_AER => Aer::from_prefix(event.payload())
+            .map(|aer| Payload::Aer(Box::new(AerView::new(event.kind, &aer)))),
         _ => None,
     }
     .unwrap_or_else(|| Payload::Raw {
@@ -254,6 +259,9 @@ pub fn text(event: &Event) -> String {
         }
         source::STALL => {
             Stall::from_prefix(event.payload()).map(|stall| stall_text::text_of(event.kind, &stall))
+        }
+        source::PCIE_AER => {
+            Aer::from_prefix(event.payload()).map(|aer| aer_text::text(event.kind, &aer))
         }
         _ => None,
     }

@@ -128,6 +128,26 @@ struct nullhz_fault_mce {
 	__u32 pad;
 };
 
+/* nullhz_fault_event.kind of NULLHZ_FAULT_SRC_PCIE_AER */
+#define NULLHZ_AER_CORRECTABLE		1
+#define NULLHZ_AER_NONFATAL		2
+#define NULLHZ_AER_FATAL		3
+
+/* Payload of NULLHZ_FAULT_SRC_PCIE_AER: the device, and what it has logged. */
+struct nullhz_fault_aer {
+	__u32 status;		/* (Un)Correctable Error Status, unmasked; 0: unreachable */
+	__u32 advisory;		/* Uncorrectable Error Status, signalled as correctable */
+	__u32 tlp[4];		/* header of the packet with the error, if .has_tlp */
+	__u32 corrected;	/* correctable errors of the device so far, this one included */
+	__u32 domain;		/* PCI segment */
+	__u16 vendor;
+	__u16 device;
+	__u8  bus;
+	__u8  devfn;		/* device number << 3 | function number */
+	__u8  has_tlp;
+	__u8  pad;
+};
+
 /* Payload of NULLHZ_FAULT_SRC_STALL is defined by <nullhz/stall.h>. */
 
 struct nullhz_fault_event {
