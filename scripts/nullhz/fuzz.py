@@ -33,7 +33,7 @@ def run(vm, seed, seconds, rounds=None, patience=1):
     # The last processes may need to be killed, and a debug kernel takes its time for that.
     result = vm.run(command, (seconds + 150) * patience, check=False)
     for path, value in before.items():
-        vm.run(["sh", "-c", 'printf %s "$2" > "$1"', "set", path, value], check=False)
+        vm.run(["sh", "-c", 'printf "%s\n" "$2" > "$1"', "set", path, value], check=False)
     lines = [line for line in result.stdout.splitlines() if line.startswith("{")]
     report = json.loads(lines[-1]) if lines else {"finding": f"no report: {result}"}
     return report | {"rc": result.rc, "stderr": result.stderr}

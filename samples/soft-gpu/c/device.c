@@ -442,7 +442,7 @@ static long soft_gpu_ioctl(struct file *filp, unsigned int cmd, unsigned long ar
 		return -ENOTTY;
 	if ((_IOC_DIR(cmd) & _IOC_WRITE) && copy_from_user(&args, user, size))
 		return -EFAULT;
-	ret = mutex_lock_interruptible(&file->lock);
+	ret = mutex_lock_killable(&file->lock);
 	if (ret)
 		return ret;
 	ret = soft_gpu_dispatch(file, cmd, &args);
