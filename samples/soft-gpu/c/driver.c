@@ -228,11 +228,6 @@ void soft_gpu_context_destroy(struct soft_gpu_context *context)
 	mt_for_each(&context->ranges, range, address, ULONG_MAX)
 		soft_gpu_unregister(range);
 	nullhz_mmu_batch_space_destroy(context->space);
-	/*
-	 * Nobody reads it any more. (In its RCU mode, destroying it can take what
-	 * a node with 15 children has behind them for a 16th: mt_free_walk().)
-	 */
-	mt_clear_in_rcu(&context->ranges);
 	mtree_destroy(&context->ranges);
 	xa_destroy(&context->table);
 	mmdrop(context->mm);
