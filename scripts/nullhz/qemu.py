@@ -18,6 +18,10 @@ PORT_NAME = "nullhz.shell"
 # of the fault bus, the stall watchdog's ledger of resets.
 RESERVED = {"nullhz": "1M", "nullhz-stall": "64K"}
 
+# Of what counts instructions: more, and the local APIC's timer would count more than one in a
+# nanosecond, which Linux does not expect.
+MAX_PER_NS = 15
+
 # What makes the machine have which watchdog; each resets it.
 WATCHDOGS = {
     "i6300esb": ["-device", "i6300esb"],
@@ -89,6 +93,12 @@ class Config:
     """Memory that the boot line sets aside for what outlives a reset."""
     watchdog: str | None = "i6300esb"
     """Hardware watchdog: a key of WATCHDOGS, or None."""
+    per_ns: int = 0
+    """Time is not the host's: it goes on by a nanosecond for so many instructions of all CPUs
+    together, and by itself when all of them sleep, so that what is measured is the same in each
+    run, however busy the host is. With as many as there are CPUs, each is worth one that does an
+    instruction in a nanosecond, and all run at the same time: known as time dilation. 0: the
+    host's."""
     append: str = ""
     """Added to the boot line; a later parameter wins over an earlier one."""
     devices: list[str] = field(default_factory=list)
@@ -105,6 +115,8 @@ class Config:
             raise SetupError(f"watchdog {self.watchdog!r}: one of {', '.join(WATCHDOGS)} or None is needed")
         if not 1 <= self.housekeeping <= self.cpus:
             raise SetupError(f"{self.housekeeping} housekeeping CPUs of {self.cpus}: impossible")
+        if not 0 <= self.per_ns <= MAX_PER_NS:
+            raise SetupError(f"{self.per_ns} instructions in a ns: 0 to {MAX_PER_NS} are possible")
         build = build_dir()
         self.kernel = Path(self.kernel or build / "kernel" / self.flavour / "vmlinux")
         self.image = Path(self.image or build / "image" / f"{self.flavour}.squashfs")
@@ -116,6 +128,11 @@ class Config:
     def patience(self):
         """What times of waiting are to be multiplied with."""
         return PATIENCE.get(self.flavour, 1)
+
+    @property
+    def is_dilated(self):
+        """Whether the kernel's nanoseconds are not QEMU's."""
+        return self.per_ns > 1
 
     def boot_line(self):
         """The product's boot line at this machine's size."""
@@ -136,8 +153,10 @@ class Config:
         # For the emulation: no delay calibration (minutes with many CPUs), and
         # no doubt of a TSC that only looks unsteady when the host is busy. The
         # clocksource watchdog would also interrupt the training CPUs.
-        line.append("lpj=10000000 tsc=reliable")
-        if khz := host_tsc_khz():
+        # A machine that counts instructions has a TSC that does the same.
+        khz = self.per_ns * 1_000_000 or host_tsc_khz()
+        line.append(f"lpj={khz * 10 if self.per_ns else 10000000} tsc=reliable")
+        if khz:
             line.append(f"tsc_early_khz={khz}")
         if self.watchdog is None:
             # The board's own cannot be taken out.
@@ -155,11 +174,17 @@ class Config:
         """
         # QEMU 7.2 crashes guests that patch their text while several virtual
         # CPUs run at the same time.
-        threads = "multi" if version() >= (8, 0, 0) else "single"
+        threads = "multi" if version() >= (8, 0, 0) and not self.per_ns else "single"
         args = [PROGRAM, "-nodefaults", "-no-user-config", "-display", "none", "-S"]
         # Without the PIT: the kernel measures the TSC against it and believes
         # it, though a busy host makes it late; HPET and PM timer are read.
-        args += ["-machine", "q35,pit=off", "-accel", f"tcg,thread={threads}"]
+        # Where time is dilated there is no HPET: it knows of the machine's own time only.
+        clocks = "pit=off,hpet=off" if self.is_dilated else "pit=off"
+        args += ["-machine", f"q35,{clocks}", "-accel", f"tcg,thread={threads}"]
+        if self.per_ns:
+            args += ["-icount", "shift=0,sleep=off"]
+        if self.is_dilated:
+            args += ["-gdb", f"unix:{run_dir}/gdb,server=on,wait=off"]
         args += ["-cpu", self.cpu, "-smp", str(self.cpus), "-m", f"{self.memory}M"]
         args += ["-kernel", str(self.kernel), "-append", self.boot_line()]
         args += ["-qmp", f"unix:{run_dir}/qmp,server=on,wait=off"]

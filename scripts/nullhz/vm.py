@@ -22,7 +22,7 @@ import threading
 import time
 from pathlib import Path
 
-from . import splat
+from . import lapic, splat
 from .channel import Channel, Result
 from .console import Console
 from .errors import BootError, CommandError, KernelBug, NodeError, SetupError, TimedOut
@@ -147,6 +147,8 @@ class VM:
             time.sleep(0.01)
         self._channel = Channel(str(self._run_dir / "shell"), self.patience)
         self._monitor = Monitor(str(self._run_dir / "qmp"), self._on_event, self.patience)
+        if self.config.is_dilated and not self._saved:
+            lapic.tell(self._run_dir / "gdb", self.config.kernel, self.config.per_ns)
         if self._saved:
             while self._monitor.execute("query-status")["status"] == "inmigrate":
                 if time.monotonic() > end:
