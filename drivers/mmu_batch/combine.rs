@@ -55,6 +55,10 @@ const SLICE_NS: u64 = 10_000;
 /// How many classes of tickets per flush are counted; see [`bucket()`].
 pub const BUCKETS: usize = 16;
 
+/// For how long a defect that is a few instructions wide is held open, in ns: others' flushes begin
+/// meanwhile.
+const AJAR_NS: u64 = 2_000_000;
+
 /// The class of a flush that has finished `tickets`: 0 for one, `n` for 2^n and more, up to
 /// twice as many; the last is for all above too.
 pub fn bucket(tickets: u64) -> usize {
@@ -368,6 +372,9 @@ pub fn is_finished<P: Platform>(platform: &P, ticket: Ticket) -> bool {
 ///
 /// Must not be called with a lock held that [`Platform::flush()`] or another caller's zap needs.
 pub fn wait<P: Platform>(platform: &P, ticket: Ticket, caller: impl Fn() -> Caller) -> Waited {
+    if broken!(platform, PublishBeforeFlush) {
+        platform.pause_ns(AJAR_NS);
+    }
     if is_finished(platform, ticket) {
         return Waited::Not;
     }
