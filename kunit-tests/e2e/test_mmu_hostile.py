@@ -226,6 +226,18 @@ def test_out_of_memory(vm):
         assert shown["operations"] == 1, (mode, shown)
 
 
+@pytest.mark.parametrize("device", mmu.MODULES)
+def test_out_of_memory_of_whole_programs(vm, device):
+    """As often as the kernel kills one, whose whole memory is mirrored."""
+    mmu.make_cgroup(vm, max=48 << 20)
+    count = f"sed -n 's/^oom_kill //p' {mmu.CGROUP}/memory.events"
+    before = int(vm.run(count).stdout)
+    hungry = "stress-ng --vm 2 --vm-bytes 256M --vm-keep --timeout 3 --oomable"
+    told = mmu.mirrored(vm, f"echo 0 > {mmu.CGROUP}/cgroup.procs; cd /tmp; {hungry}; true", device, 60)
+    assert "violation" not in told, told
+    assert int(vm.run(count).stdout) > before
+
+
 def test_memory_that_is_taken_from_outside(vm):
     """W6: process_mrelease() until it succeeds or the process is gone; it never hangs."""
     report = mmu.workload(vm, "mrelease", "--operations", 3, cpus="2,3", modes=MODES)

@@ -2,10 +2,14 @@
 /*
  * LD_PRELOAD=mirrored.so PROGRAM: the software GPU mirrors the program's whole memory
  *
- * Registers all addresses of the process, as soon as it is there, and of each
- * process that it forks; an exec begins anew. A thread then has the device read
- * whatever the program has mapped, as it comes and goes, and judges pages of its
- * own, which it gives back all the time.
+ * A registration belongs to the memory of one process, so neither a program that
+ * execs another nor one that forks can make it on behalf of that other one. This
+ * library is loaded into the program itself: it registers all addresses before
+ * main(), again in each process that is forked, and again after each exec, which
+ * loads it anew. A thread then has the device read what the program has in memory,
+ * as it comes and goes, and judges pages of its own, which it gives back all the
+ * time. It leaves pages alone that the program has mapped but not touched: a read
+ * would make them be there, which is what some programs look at.
  *
  * NULLHZ_MIRROR_DEVICE	the device
  * NULLHZ_MIRROR_LOG	gets a line when a process cannot be mirrored, or the device
@@ -32,6 +36,8 @@
 /* All that an x86 process has without asking for more. */
 #define END ((1ULL << 47) - 2 * PAGE)
 #define OWN 16
+/* Pages of the program that the device gets to see at a time. */
+#define NEAR 64
 
 static int gpu = -1;
 static struct nullhz_soft_gpu_stamp *own;
@@ -99,6 +105,30 @@ static void access_page(uint64_t address, unsigned int cpu)
 		    (unsigned long long)access.stamp.generation);
 }
 
+/* Has the device read what is in memory of the pages from `start` on. */
+static void read_near(uint64_t start, unsigned int cpus, unsigned int *seed)
+{
+	int file = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	uint64_t entries[NEAR];
+	ssize_t length;
+
+	if (file < 0)
+		return;
+	length = pread(file, entries, sizeof(entries), start / PAGE * sizeof(entries[0]));
+	close(file);
+	for (int index = 0; index < length / (ssize_t)sizeof(entries[0]); index++) {
+		struct nullhz_soft_gpu_prefetch one = { .pages = { start + index * PAGE, PAGE, 1 } };
+
+		/* Present. */
+		if (!(entries[index] >> 63))
+			continue;
+		if (ioctl(gpu, NULLHZ_SOFT_GPU_IOC_PREFETCH, &one) || !one.filled)
+			continue;
+		if (!(rand_r(seed) % 16))
+			access_page(one.pages.start, rand_r(seed) % cpus);
+	}
+}
+
 static void *mirror(void *unused)
 {
 	struct nullhz_soft_gpu_oracle oracle = {
@@ -108,7 +138,7 @@ static void *mirror(void *unused)
 	int judged = !ioctl(gpu, NULLHZ_SOFT_GPU_IOC_ORACLE, &oracle);
 
 	for (uint64_t generation = 1;; generation++) {
-		struct nullhz_soft_gpu_prefetch near = { .pages = { page_at(rand_r(&seed)), PAGE, 64 } };
+		uint64_t near = page_at(rand_r(&seed));
 
 		for (int index = 0; judged && index < OWN; index++) {
 			struct nullhz_soft_gpu_stamp *stamp = (void *)((char *)own + index * PAGE);
@@ -119,11 +149,8 @@ static void *mirror(void *unused)
 			__atomic_store_n(&stamp->magic, NULLHZ_SOFT_GPU_MAGIC, __ATOMIC_RELEASE);
 			access_page((uintptr_t)stamp, rand_r(&seed) % cpus);
 		}
-		if (near.pages.start) {
-			ioctl(gpu, NULLHZ_SOFT_GPU_IOC_PREFETCH, &near);
-			for (int count = 0; count < 4; count++)
-				access_page(near.pages.start + rand_r(&seed) % 64 * PAGE, rand_r(&seed) % cpus);
-		}
+		if (near)
+			read_near(near, cpus, &seed);
 		/* A program that locks its memory cannot give it back. */
 		if (judged && !madvise(own, OWN * PAGE, MADV_DONTNEED)) {
 			for (int index = 0; index < OWN; index++)
@@ -136,12 +163,17 @@ static void *mirror(void *unused)
 	return unused;
 }
 
-/* Memory of our own; the same addresses in a copy of the process. */
+/*
+ * Memory of our own; the same addresses in a copy of the process. The program's own
+ * mappings, which come below it, must not become one with it: hence the first page.
+ */
 static void *memory(size_t size, int flags)
 {
-	void *start = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_ANONYMOUS | flags, -1, 0);
+	char *start = mmap(NULL, PAGE + size, PROT_READ | PROT_WRITE, MAP_ANONYMOUS | flags, -1, 0);
 
-	return start == MAP_FAILED ? NULL : start;
+	if (start == MAP_FAILED || mprotect(start, PAGE, PROT_NONE))
+		return NULL;
+	return start + PAGE;
 }
 
 static void begin(void)
