@@ -9,7 +9,7 @@ export LC_ALL=C.UTF-8
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 build=${NULLHZ_BUILD:-$top/build}
-cache=${NULLHZ_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/nullhz}
+cache=${NULLHZ_CACHE:-${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/nullhz}
 [[ $cache = /* ]] || cache=$PWD/$cache
 
 RUSTC=${RUSTC:-/usr/bin/rustc}
