@@ -64,7 +64,14 @@ pub(super) fn severity(bytes: &[u8]) {
     };
     let (exception, own_context) = (flag(4), flag(5));
     let given = input.pick(&[Context::User, Context::Kernel, Context::KernelRecoverable]);
-    let record = any_record(input);
+    let mut record = any_record(input);
+    if flag(6) {
+        // Codes that rules are about, and what is next to them.
+        let code = input.pick(&[0xc0, 0x17a, 0x134, 0x150, 0x90, 0]);
+        let bit = input.pick(&[0, 1 << 12, 1 << 4, 1, 1 << 15]);
+        record.status = record.status & !0xffff | code ^ bit;
+        record.status |= u64::from(input.u8()) << 56;
+    }
     let context = if own_context {
         Context::of(&record)
     } else {
@@ -107,7 +114,21 @@ fn check_line(text: &str, most: usize) {
 
 pub(super) fn decode(bytes: &[u8]) {
     let input = &mut Input::new(bytes);
-    let record = any_record(input);
+    let kind = input.u8();
+    let mut record = any_record(input);
+    match kind & 3 {
+        // Of a memory controller that tells where.
+        1 => {
+            record.cpuvendor = 0;
+            record.bank = 13 + (kind >> 2) % 16;
+            record.status = record.status & !0xffff | 0x90 | ADDRV | MISCV;
+        }
+        2 => {
+            record.cpuvendor = 2;
+            record.ipid = record.ipid & 0xffff_ffff | 0x96 << 32;
+        }
+        _ => {}
+    }
     check_line(&Summary(&record).to_string(), 1000);
     check_line(&Origin(&record).to_string(), 80);
     assert_eq!(Record::unpack(&record.pack()), record);
@@ -144,7 +165,10 @@ pub(super) fn decode(bytes: &[u8]) {
         assert_eq!(address, record.addr);
     }
     // Parts that differ have keys that differ.
-    let other = any_record(input);
+    let mut other = record;
+    other.misc ^= 1 << input.below(64);
+    other.ipid ^= input.pick(&[0, 0, 1 << 20, 1 << 28, 1 << 12]);
+    other.bank ^= input.pick(&[0, 0, 1, 2, 4]);
     if let (Some(a), Some(b)) = (place, locate(&other)) {
         let part = |place: &crate::decode::location::Location| {
             [place.controller, place.channel, place.dimm, place.rank]

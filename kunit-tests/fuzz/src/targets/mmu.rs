@@ -314,7 +314,7 @@ pub(super) fn combine(bytes: &[u8]) {
                 mapped[space][pages.clone()].fill(false);
                 drop(mapped);
                 tickets += u64::from(live);
-                let ticket = zap.done(&device, &mut last[space], live);
+                let ticket = zap.done(&device, span, &mut last[space], live);
                 let at = device.now.get();
                 let zap = Zapped {
                     space,
@@ -340,7 +340,7 @@ pub(super) fn combine(bytes: &[u8]) {
                 if let Some(zap) = zapped.get(first) {
                     if let Some(ticket) = zap.ticket {
                         let before = is_finished(&device, ticket);
-                        let waited = wait(&device, ticket, caller);
+                        let waited = wait(&device, ticket, || caller);
                         assert_eq!(waited, if before { Waited::Not } else { Waited::Led });
                         assert!(is_finished(&device, ticket));
                         waits[waited as usize] += 1;
