@@ -312,6 +312,22 @@ fn a_sum_never_overflows_a_record() {
 }
 
 #[test]
+fn an_expired_incident_is_not_forgotten_before_its_acknowledgement() {
+    let mut hub = hub(1);
+    let mut now = SECOND;
+    send(&mut hub, 1, Level::Imminent, now);
+    now += DEADLINE;
+    assert!(matches!(hub.tick(at(now)), Tick::Expired(_)));
+    for _ in 0..TABLE {
+        now += COOLDOWN;
+        let id = send(&mut hub, 2, Level::Imminent, now).1.opened.unwrap();
+        hub.ack(&ack(id, 0), 1, at(now)).unwrap();
+    }
+    let acked = hub.ack(&ack(1, 0), 1, at(now)).unwrap();
+    assert_eq!((acked.incident, acked.late), (1, 1));
+}
+
+#[test]
 fn the_table_forgets_acknowledged_incidents_only() {
     let mut hub = hub(1);
     let mut now = SECOND;

@@ -110,6 +110,21 @@ proptest! {
 }
 
 #[test]
+fn user_mode_is_ring_3_alone() {
+    for cs in 0..8 {
+        let record = Record {
+            cs,
+            ..Record::default()
+        };
+        let expected = match cs & 3 {
+            3 => Context::User,
+            _ => Context::Kernel,
+        };
+        assert_eq!(Context::of(&record), expected, "cs {cs}");
+    }
+}
+
+#[test]
 fn corrected_count_is_intels_only() {
     let mut record = Record {
         status: VAL | 7 << 38,
