@@ -91,13 +91,17 @@ test-debug: packages
 	@$(call node,nullhz)
 	@scripts/python scripts/test --flavour debug
 
-.PHONY: deb test-deb
+.PHONY: deb test-deb release
 deb: packages
 	@scripts/deb
 
 test-deb: packages
 	@scripts/kernel/build nullhz >/dev/null
 	@scripts/python scripts/test e2e --long --files kunit-tests/e2e/test_packages.py
+
+release: packages
+	@$(call node,nullhz)
+	@scripts/python scripts/release
 
 .PHONY: check setup packages
 check: packages
@@ -111,7 +115,7 @@ packages:
 
 .PHONY: clean prune-cache help
 clean:
-	@rm -rf $(addprefix $(NULLHZ_BUILD)/,c cargo check deb image install kernel log modules) rust-project.json
+	@rm -rf $(addprefix $(NULLHZ_BUILD)/,c cargo check deb image install kernel log modules release) rust-project.json
 
 prune-cache:
 	@scripts/kernel/prune
@@ -138,6 +142,7 @@ help:
 	@echo  'Hand it over:'
 	@echo  '  deb             - Debian packages (DKMS, agent, headers, Python client), in build/deb'
 	@echo  '  test-deb        - install, upgrade and purge them, in a fresh Debian and on a node'
+	@echo  '  release         - packages, series, image, and a manifest of all of it, in build/release'
 	@echo  ''
 	@echo  'Parts:'
 	@echo  '  setup           - install what is missing (root), build the tools'
