@@ -2,7 +2,7 @@
 """The rows of a run."""
 
 # What tells rows of one name apart.
-KEYS = ("client", "against", "stat", "ranks", "dirty_mib", "preflush")
+KEYS = ("client", "against", "notifiers", "window_us", "stat", "ranks", "dirty_mib", "preflush")
 
 
 def percentile(values, percent):
