@@ -89,7 +89,12 @@ node-check: image
 test-debug: packages
 	@$(call node,debug)
 	@$(call node,nullhz)
-	@scripts/python scripts/test --flavour debug
+	@scripts/python scripts/test --flavour debug kunit e2e
+
+.PHONY: mutate
+mutate: packages
+	@$(call node,test)
+	@scripts/python scripts/mutate
 
 .PHONY: deb test-deb release
 deb: packages
@@ -131,7 +136,8 @@ help:
 	@echo  '  demo            - training survives a machine check and a hang: the whole path, with latencies'
 	@echo  '  test            - all tests; the last line is "N passed, N failed, N skipped"'
 	@echo  '  test-long       - repetitions at scale and variants that the tests above leave out'
-	@echo  '  test-debug      - all tests on a kernel with sanitizers, and every allocation failing once'
+	@echo  '  test-debug      - all that runs in a kernel, on one with sanitizers; every allocation fails once'
+	@echo  '  mutate          - do the tests notice when drivers or series are wrong?'
 	@echo  '  bench           - measurements beside their baselines'
 	@echo  '  fuzz            - the fuzzers of the logic and of the devices, for MINUTES=10 altogether'
 	@echo  '  soak            - everything at once at random, for MINUTES=20, with an account at the end; SEED=N'

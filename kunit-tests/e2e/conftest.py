@@ -27,6 +27,7 @@ import pytest
 TOP = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / "scripts"))
 
+from nullhz import guest  # noqa: E402
 from nullhz.errors import KernelBug, NodeError  # noqa: E402
 from nullhz.qemu import FLAVOURS, Config, build_dir, version  # noqa: E402
 from nullhz.vm import VM  # noqa: E402
@@ -46,6 +47,17 @@ def pytest_configure(config):
         config.option.tbstyle = "short"
     for mark in re.findall(r"^  (\w+)  ", __doc__, re.M):
         config.addinivalue_line("markers", f"{mark}: see conftest.py")
+
+
+def pytest_collection_modifyitems(config, items):
+    """What a kernel with sanitizers cannot tell anything about is skipped there."""
+    if config.getoption("flavour") != "debug":
+        return
+    for item in items:
+        if not {"boot", "shared_node", "flavour"} & set(item.fixturenames):
+            item.add_marker(pytest.mark.skip(reason="nothing of it runs in a node"))
+        elif item.get_closest_marker("alone"):
+            item.add_marker(pytest.mark.skip(reason="it would measure the sanitizers"))
 
 
 def pytest_report_header(config):
@@ -178,8 +190,11 @@ def shared_node(request, nodes):
     A file's NODE has the options of its node.
     """
     before = len(nodes.running)
-    yield nodes.boot(Path(request.node.name).stem, **getattr(request.module, "NODE", {}))
+    vm = nodes.boot(Path(request.node.name).stem, **getattr(request.module, "NODE", {}))
+    yield vm
+    leaked = guest.leaks(vm) if nodes.flavour == "debug" and vm.alive else ""
     nodes.stop(before)
+    assert leaked == ""
 
 
 @pytest.fixture(autouse=True)

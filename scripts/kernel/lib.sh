@@ -76,3 +76,13 @@ object_dir() {
 		printf 'bindgen %s\n' "$BINDGEN_VERSION"
 	} | hash)"
 }
+
+# kernel_args TREE OBJ: sets args, what make gets to build the kernel there.
+kernel_args() {
+	args=(-C "$1" O="$2" "LLVM=-$LLVM_VERSION" RUSTC="$RUSTC" BINDGEN="$bindgen_root/bin/bindgen"
+		KBUILD_BUILD_USER=nullhz KBUILD_BUILD_HOST=nullhz KBUILD_BUILD_VERSION=1
+		KBUILD_BUILD_TIMESTAMP="$(date -u -R -r "$1/Makefile")")
+	if command -v ccache >/dev/null; then
+		args+=(CC="ccache clang-$LLVM_VERSION")
+	fi
+}

@@ -6,46 +6,33 @@
  *
  * load FILE NAME		a module; it is unloaded after each success
  * unload FILE NAME
- * read FILE, write FILE TEXT	an attribute
+ * read FILE..., write FILE...	attributes, one after the other; what is written is
+ *				what can be read there
  * thread TID			what thread TID of the kernel does when an incident opens
  * or one of `operations` below.
  *
- * What failed is done once more, without a failure, and must succeed. Prints a
- * line of JSON: how many points there were, how often each error came of one, and
- * how often none.
+ * What failed is done once more, without a failure, and must succeed; of a module
+ * that could not be loaded nothing is left. Prints a line of JSON: how many points
+ * there were, how often each error came of one, and how often none.
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <poll.h>
-#include <stdbool.h>
 #include <sys/epoll.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 
 #include <nullhz/stall.h>
 
-#include "guest.h"
+#include "fail_nth.h"
 
 #define STALL "/dev/nullhz-stall"
 #define INCIDENT "/sys/class/misc/nullhz-fault/last_incident"
 #define GENERATOR "/sys/kernel/debug/nullhz_fault_gen/run"
-/* The most that is believed to be an end. */
-#define MOST 20000
-
-struct operation {
-	const char *name;
-	/* Each time anew: what act() works on, and the end of that. */
-	void (*prepare)(void);
-	/* The system call; its result. */
-	long (*act)(void);
-	void (*undo)(void);
-};
 
 static char **arguments;
 static int fd = -1;
 static void *mapping;
 static uint64_t incident;
-
-/* --- What is done ------------------------------------------------------------- */
 
 static void end(void)
 {
@@ -64,6 +51,93 @@ static void find_file(void)
 static void find_file_to_write(void)
 {
 	fd = CHECK(open(arguments[0], O_WRONLY | O_CLOEXEC));
+}
+
+/* Where our modules register something, and how that is called. */
+static const char *const places[][2] = {
+	{ "/dev", "nullhz" },
+	{ "/dev", "watchdog" },
+	{ "/sys/class/misc", "nullhz" },
+	{ "/sys/class/watchdog", "watchdog" },
+	{ "/sys/devices/faux", "nullhz" },
+	{ "/sys/kernel/debug", "nullhz" },
+	{ "/sys/kernel/debug/shrinker", "nullhz" },
+	{ "/sys/kernel/tracing/events", "nullhz" },
+	{ "/sys/module", "nullhz" },
+	/* Threads, by what they are called. */
+	{ "/proc", "nullhz" },
+	{ NULL, NULL },
+};
+
+static void read_comm(const char *pid, char name[256])
+{
+	char path[300];
+	int comm;
+	ssize_t length;
+
+	snprintf(path, sizeof(path), "/proc/%s/comm", pid);
+	comm = open(path, O_RDONLY | O_CLOEXEC);
+	length = comm < 0 ? 0 : read(comm, name, 255);
+	name[length > 0 ? length - 1 : 0] = 0;
+	close(comm);
+}
+
+/* What is registered, always in the same order. */
+static void list_registered(char *text, size_t size)
+{
+	size_t length = 0;
+
+	text[0] = 0;
+	for (size_t i = 0; places[i][0]; i++) {
+		DIR *directory = opendir(places[i][0]);
+		struct dirent *entry;
+
+		while (directory && (entry = readdir(directory))) {
+			char name[256];
+
+			strcpy(name, entry->d_name);
+			if (!strcmp(places[i][0], "/proc"))
+				read_comm(entry->d_name, name);
+			if (!strstr(name, places[i][1]))
+				continue;
+			length += snprintf(text + length, size - length, "%s/%s\n",
+					   places[i][0], name);
+			if (length >= size) {
+				fprintf(stderr, "too much is registered\n");
+				exit(1);
+			}
+		}
+		if (directory)
+			closedir(directory);
+	}
+}
+
+static char registered[16384];
+
+static void find_file_and_list(void)
+{
+	find_file();
+	if (!registered[0])
+		list_registered(registered, sizeof(registered));
+}
+
+/* Nothing is half there of what could not be loaded. */
+static void end_unloaded(void)
+{
+	static char now[sizeof(registered)];
+
+	/* A thread that has ended is seen for a moment longer. */
+	for (int tries = 0;; tries++) {
+		list_registered(now, sizeof(now));
+		if (!strcmp(now, registered))
+			break;
+		if (tries == 100) {
+			fprintf(stderr, "before:\n%safter a failure:\n%s", registered, now);
+			exit(1);
+		}
+		usleep(20000);
+	}
+	end();
 }
 
 static long load(void)
@@ -101,9 +175,12 @@ static long read_file(void)
 	return pread(fd, buffer, sizeof(buffer), 0);
 }
 
+static char contents[4096];
+static ssize_t contents_length;
+
 static long write_file(void)
 {
-	return pwrite(fd, arguments[1], strlen(arguments[1]), 0);
+	return pwrite(fd, contents, contents_length, 0);
 }
 
 static long open_fault(void)
@@ -345,123 +422,59 @@ static void acknowledge(void)
 }
 
 static const struct operation operations[] = {
-	{ "load", find_file, load, unload_and_end },
-	{ "unload", find_and_load, unload, end },
-	{ "read", find_file, read_file, end },
-	{ "write", find_file_to_write, write_file, end },
-	{ "thread", nothing, open_incident, acknowledge },
-	{ "fault open", nothing, open_fault, end },
-	{ "fault info", prepare_fault, fault_info, end },
-	{ "fault filter", prepare_fault, fault_filter, end },
-	{ "fault seek", prepare_fault, fault_seek, end },
-	{ "fault read", prepare_events, fault_read, end },
-	{ "fault poll", prepare_fault, fault_poll, end },
-	{ "fault epoll", prepare_epoll, fault_epoll, end_epoll },
-	{ "fault signals", prepare_fault, fault_signals, end },
-	{ "fault ack", prepare_incident, fault_ack, end },
-	{ "fault incident", prepare_incident, fault_incident, end_acknowledged },
-	{ "stall open", nothing, open_stall, end },
-	{ "stall info", prepare_stall, stall_info, end },
-	{ "stall register", prepare_stall, stall_register, end_rank },
-	{ "stall grace", prepare_rank, stall_grace, end_rank },
-	{ "stall leave", prepare_rank, stall_leave, end },
-	{ "stall checkpoint", prepare_rank, stall_checkpoint, end_rank },
-	{ "stall answers", prepare_request, stall_answers, end_rank },
-	{ "stall rank", prepare_rank, stall_rank, end_rank },
-	{ "stall map", prepare_rank, stall_map, end_mapping },
+	{ "load", find_file_and_list, load, unload_and_end, end_unloaded },
+	{ "unload", find_and_load, unload, end, NULL },
+	{ "read", find_file, read_file, end, NULL },
+	{ "write", find_file_to_write, write_file, end, NULL },
+	{ "thread", nothing, open_incident, acknowledge, NULL },
+	{ "fault open", nothing, open_fault, end, NULL },
+	{ "fault info", prepare_fault, fault_info, end, NULL },
+	{ "fault filter", prepare_fault, fault_filter, end, NULL },
+	{ "fault seek", prepare_fault, fault_seek, end, NULL },
+	{ "fault read", prepare_events, fault_read, end, NULL },
+	{ "fault poll", prepare_fault, fault_poll, end, NULL },
+	{ "fault epoll", prepare_epoll, fault_epoll, end_epoll, NULL },
+	{ "fault signals", prepare_fault, fault_signals, end, NULL },
+	{ "fault ack", prepare_incident, fault_ack, end, NULL },
+	{ "fault incident", prepare_incident, fault_incident, end_acknowledged, NULL },
+	{ "stall open", nothing, open_stall, end, NULL },
+	{ "stall info", prepare_stall, stall_info, end, NULL },
+	{ "stall register", prepare_stall, stall_register, end_rank, NULL },
+	{ "stall grace", prepare_rank, stall_grace, end_rank, NULL },
+	{ "stall leave", prepare_rank, stall_leave, end, NULL },
+	{ "stall checkpoint", prepare_rank, stall_checkpoint, end_rank, NULL },
+	{ "stall answers", prepare_request, stall_answers, end_rank, NULL },
+	{ "stall rank", prepare_rank, stall_rank, end_rank, NULL },
+	{ "stall map", prepare_rank, stall_map, end_mapping, NULL },
+	{ 0 },
 };
 
-/* --- The failures ------------------------------------------------------------- */
-
-static int failing;
-
-static void fail(unsigned int number)
+/* For each one of the files; that of an empty attribute is not written to. */
+static void sweep_files(const struct operation *operation, bool writing)
 {
-	char text[16];
-	int length = snprintf(text, sizeof(text), "%u", number);
-
-	/* Reading this very number may be what fails. */
-	while (write(failing, text, length) < 0)
-		;
-}
-
-/* Ends the failures; whether there was one. */
-static bool failed(void)
-{
-	char text[16] = "";
-	/* Handing over the number is a point, too: then it was still to come. */
-	bool done = pread(failing, text, sizeof(text) - 1, 0) > 0 && !strtoul(text, NULL, 10);
-
-	fail(0);
-	return done;
-}
-
-static int counts[4096];
-
-static void sweep(const struct operation *operation)
-{
-	int points, survived = 0;
-
-	for (points = 0;; points++) {
-		int error = 0;
-		bool injected;
-
-		if (points == MOST) {
-			fprintf(stderr, "no end after %d points\n", points);
-			exit(1);
-		}
-		operation->prepare();
-		fail(points + 1);
-		if (operation->act() < 0)
-			error = errno;
-		injected = failed();
-		if (!injected && error) {
-			fprintf(stderr, "without a failure: %s\n", strerror(error));
-			exit(1);
-		}
-		if (error && operation->act == load) {
-			/* That takes long: the next round shows that it works all the same. */
+	for (; arguments[0]; arguments++) {
+		if (writing) {
+			find_file();
+			contents_length = CHECK(read(fd, contents, sizeof(contents)));
 			end();
-			counts[error]++;
-			continue;
+			if (!contents_length)
+				continue;
 		}
-		if (error && operation->act() < 0) {
-			fprintf(stderr, "after %s at point %d: %s\n", strerrorname_np(error), points + 1,
-				strerror(errno));
-			exit(1);
-		}
-		operation->undo();
-		if (!injected)
-			break;
-		if (error)
-			counts[error]++;
-		else
-			survived++;
+		sweep(operation);
 	}
-	printf("{\"points\": %d, \"survived\": %d, \"errors\": {", points, survived);
-	for (int error = 0, comma = 0; error < 4096; error++)
-		if (counts[error])
-			printf("%s\"%s\": %d", comma++ ? ", " : "", strerrorname_np(error), counts[error]);
-	printf("}}\n");
 }
 
 int main(int argc, char **argv)
 {
-	char path[64] = "/proc/thread-self/fail-nth";
+	const char *name = argc > 1 ? argv[1] : "";
+	const struct operation *operation = find_operation(operations, name);
 
-	if (argc < 2)
-		return 1;
 	arguments = argv + 2;
-	if (!strcmp(argv[1], "thread"))
-		snprintf(path, sizeof(path), "/proc/%s/fail-nth", argc > 2 ? argv[2] : "");
-	failing = CHECK(open(path, O_RDWR | O_CLOEXEC));
-	/* No page of ours is to be fetched meanwhile. */
-	CHECK(mlockall(MCL_CURRENT | MCL_FUTURE));
-	for (size_t i = 0; i < sizeof(operations) / sizeof(operations[0]); i++) {
-		if (!strcmp(operations[i].name, argv[1])) {
-			sweep(&operations[i]);
-			return 0;
-		}
-	}
-	return 1;
+	begin(strcmp(name, "thread") ? NULL : arguments[0]);
+	if (!strcmp(name, "read") || !strcmp(name, "write"))
+		sweep_files(operation, !strcmp(name, "write"));
+	else
+		sweep(operation);
+	tell();
+	return 0;
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::abi::mce as reason;
-use crate::buckets::{Bucket, Filled, Table, Window};
+use crate::buckets::{Bucket, Columns, Filled, Table, Window};
 use crate::decode::record::*;
 
 const MINUTE: u64 = 60 * SECOND;
@@ -107,6 +107,40 @@ fn escalation_and_hysteresis() {
     // Days later the page is calm again, and starts over.
     assert_eq!(node.level(&corrected(1), 100 * HOUR), Level::Watch);
     assert_eq!(node.level(&corrected(1), 101 * HOUR), Level::Degrading);
+}
+
+/// Eight slices of a second.
+const EIGHT_SECONDS: Window = Window::from_secs(8);
+
+#[test]
+fn an_error_that_comes_late_counts_as_the_last_one() {
+    let mut bucket = Bucket::EMPTY;
+    bucket.fill(&EIGHT_SECONDS, 10 * SECOND, 1, 0);
+    assert_eq!(bucket.fill(&EIGHT_SECONDS, 3 * SECOND, 1, 0).count, 2);
+    assert_eq!(bucket.level(&EIGHT_SECONDS, 18 * SECOND), 2);
+    assert_eq!(bucket.level(&EIGHT_SECONDS, 19 * SECOND), 0);
+}
+
+#[test]
+fn a_bucket_starts_over_below_half_of_its_threshold() {
+    for (left, trips) in [(1, 1), (2, 0)] {
+        let mut bucket = Bucket::EMPTY;
+        bucket.fill(&EIGHT_SECONDS, 0, 4 - left, 4);
+        assert_eq!(bucket.fill(&EIGHT_SECONDS, 4 * SECOND, left, 4).trips, 1);
+        // What came first has leaked.
+        let filled = bucket.fill(&EIGHT_SECONDS, 9 * SECOND, 4 - left, 4);
+        assert_eq!((filled.count, filled.trips), (4, trips), "{left} left");
+    }
+}
+
+#[test]
+fn a_column_is_remembered_for_the_window() {
+    for (later, count) in [(8, 2), (9, 1)] {
+        let mut columns = Columns::EMPTY;
+        columns.fill(&EIGHT_SECONDS, 0, 1, 0);
+        let filled = columns.fill(&EIGHT_SECONDS, later * SECOND, 2, 0);
+        assert_eq!(filled.count, count, "{later} s later");
+    }
 }
 
 #[test]
