@@ -51,11 +51,11 @@ def test_a_registration_keeps_the_modules(shared_node):
     mmu.load(vm)
     guest.put_script(vm, "gpu.py")
     program = (
-        "import gpu\n"
+        "import gpu, signal\n"
         "device = gpu.Gpu()\n"
         "device.register(start=1 << 30, length=1 << 30, interval=2 << 20)\n"
         "print('ready', flush=True)\n"
-        "input()\n"
+        "signal.pause()\n"
     )
     running = vm.spawn(["python3", "-S", "-c", program], cwd=guest.HOME)
     assert running.read_line() == "ready"
