@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What demo and bench make of their results, without a virtual machine."""
+"""What demo, bench and tests make of their results, without a virtual machine."""
 
 import random
 from xml.etree import ElementTree
@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 import pytest
 from nullhz import svg
 from nullhz.bench import readme
+from nullhz.testing.results import Results
 
 
 def test_labels_of_a_timeline_can_be_read():
@@ -76,3 +77,15 @@ def test_the_readme_takes_a_table():
     for unmarked in (readme.BEGIN, readme.END, ""):
         with pytest.raises(ValueError, match="no <!--"):
             readme.replace(unmarked, ROWS)
+
+
+@pytest.mark.parametrize("second", ("passed", "failed"))
+def test_a_second_try_leaves_the_results_of_others(second):
+    results = Results()
+    results.add("e2e", "test_it", "at all", "failed", detail="late", more={"node": "n", "final": False})
+    with results.second_try("n"):
+        results.add("host", "samples", "beside it", "failed", detail="wrong")
+        results.add("e2e", "test_it", "at all", second, more={"node": "n", "final": False})
+    beside, own = sorted(results.tests, key=lambda test: test["part"], reverse=True)
+    assert (beside["name"], beside["status"]) == ("beside it", "failed") and "first_failure" not in beside
+    assert own["status"] == second and own.get("first_failure") == ("late" if second == "passed" else None)

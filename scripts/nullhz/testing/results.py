@@ -55,16 +55,21 @@ class Results:
     @contextlib.contextmanager
     def second_try(self, node):
         """What is added within is the second try of a test: it counts, if it passes."""
-        first = [test for test in self.tests if test.get("node") == node]
-        before = len(self.tests)
+        first = self.of(node)
         print(f"once more: {node}", flush=True)
         yield
-        second = self.tests[before:]
-        del self.tests[before:]
-        told = "\n".join(test["detail"] for test in first if test["status"] == "failed")
-        if second and all(test["status"] == "passed" for test in second):
-            self.tests = [test for test in self.tests if test not in first]
-            self.tests += [{**test, "first_failure": told} for test in second]
+        with self._lock:
+            # Other threads have added theirs meanwhile.
+            second = [test for test in self.of(node) if not any(test is other for other in first)]
+            told = "\n".join(test["detail"] for test in first if test["status"] == "failed")
+            passed = second and all(test["status"] == "passed" for test in second)
+            gone = first if passed else second
+            self.tests = [test for test in self.tests if not any(test is other for other in gone)]
+            for test in second if passed else ():
+                test["first_failure"] = told
+
+    def of(self, node):
+        return [test for test in self.tests if test.get("node") == node]
 
     def excuse(self, node, reason):
         """The failure of a test of pytest is none, for this reason."""

@@ -16,6 +16,7 @@ fn three_snapshots_are_kept_and_the_new_one_comes_first() {
     bench.with_three();
     // Kept alive: the rotation has deleted nothing when the new one exists.
     let mut agent = bench.start("before-delete");
+    bench.wait_for_rotation(3);
     bench.open(4);
     let event = bench.event(Level::Imminent, 4, flag::OPENED);
     agent.send(&[event]);
