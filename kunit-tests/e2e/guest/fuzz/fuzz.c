@@ -101,9 +101,28 @@ static void act(void)
 	}
 }
 
+/*
+ * What comes next depends on its number only: how many random numbers it took
+ * so far depends on what calls have returned, and that may be a matter of time.
+ */
+static void begin(uint64_t base, uint64_t number)
+{
+	random_state = base ^ number * 0xd1342543de82ef95;
+	(void)any();
+}
+
+/* Calls that block are interrupted again and again. */
+static void start_timer(void)
+{
+	struct itimerval often = { { 0, 10000 }, { 0, 10000 } };
+
+	setitimer(ITIMER_REAL, &often, NULL);
+}
+
 /* A child that has the same files, and copies of the memory. */
 static void breed(int calls)
 {
+	uint64_t base = any();
 	pid_t child = fork();
 
 	if (child)
@@ -112,18 +131,25 @@ static void breed(int calls)
 	alone = false;
 	if (one_in(8))
 		execl("/bin/true", "true", NULL);
-	while (calls--)
+	start_timer();
+	while (calls--) {
+		begin(base, calls);
 		act();
+	}
 	_exit(0);
 }
 
 static void *work(void *argument)
 {
-	int calls = 200 + below(800);
+	uint64_t base = (uintptr_t)argument;
+	int calls;
 
-	random_state = (uintptr_t)argument;
+	begin(base, 0);
+	calls = 200 + below(800);
 	while (calls--) {
+		begin(base, 2 * calls + 2);
 		act();
+		begin(base, 2 * calls + 1);
 		if (one_in(alone ? 400 : 150))
 			breed(below(60));
 		/* As soon as a thread ends, its registration has lost whom it is about. */
@@ -135,7 +161,6 @@ static void *work(void *argument)
 
 static void __attribute__((noreturn)) one_round(uint64_t seed)
 {
-	struct itimerval often = { { 0, 10000 }, { 0, 10000 } };
 	struct sigaction action = { .sa_handler = handle };
 	pthread_t threads[MAX_THREADS];
 	int i, number;
@@ -145,7 +170,7 @@ static void __attribute__((noreturn)) one_round(uint64_t seed)
 	theme = below(DEVICES);
 	alone = one_in(2);
 	number = alone ? 1 : 2 + below(MAX_THREADS - 1);
-	/* No SA_RESTART: calls that block are interrupted again and again. */
+	/* No SA_RESTART. */
 	sigaction(SIGALRM, &action, NULL);
 	sigaction(SIGIO, &action, NULL);
 	for (i = SIGRTMIN; i <= SIGRTMAX; i++)
@@ -153,7 +178,7 @@ static void __attribute__((noreturn)) one_round(uint64_t seed)
 	action = (struct sigaction){ .sa_handler = handle_fault, .sa_flags = SA_NODEFER };
 	sigaction(SIGSEGV, &action, NULL);
 	sigaction(SIGBUS, &action, NULL);
-	setitimer(ITIMER_REAL, &often, NULL);
+	start_timer();
 	files_init();
 	memory_init();
 	mmap((void *)ARENA, ARENA_SIZE / 2, PROT_READ | PROT_WRITE,
