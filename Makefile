@@ -67,8 +67,10 @@ test: packages
 	@$(call node,nullhz)
 	@scripts/python scripts/test --flavour test
 
+# What counts is seen on the product's kernel too.
 test-long: packages
 	@$(call node,test)
+	@$(call node,nullhz)
 	@scripts/python scripts/test --flavour test --long
 
 bench: packages
