@@ -236,8 +236,10 @@ impl Reserved {
         if names.iter().any(|other| **other == *name) {
             return Err(EEXIST);
         }
+        // Nothing can fail once it is in the list.
+        let own = CString::try_from(name)?;
         names.push(CString::try_from(name)?, GFP_KERNEL)?;
-        Ok(Self(CString::try_from(name)?))
+        Ok(Self(own))
     }
 }
 

@@ -106,7 +106,11 @@ def count(name, line):
     result = json.loads(line)
     points[name] += result["points"]
     print(f"{name}: {line.strip()}")
-    assert set(result["errors"]) <= {"ENOMEM", "EFAULT"}, f"{name}: {result}"
+    allowed = {"ENOMEM", "EFAULT"}
+    if name.startswith("load "):
+        # What the kernel's faux devices and numbers of misc devices say instead.
+        allowed |= {"ENODEV", "EBUSY"}
+    assert set(result["errors"]) <= allowed, f"{name}: {result}"
     return result
 
 
@@ -220,9 +224,9 @@ def test_load(vm, module, record_property):
     # nullhz_mmu_batch has all its memory from its drivers' calls.
     assert bool(result["errors"].get("ENOMEM")) == (module != "nullhz_mmu_batch"), result
     only_below_modules(vm, False)
-    # Going asks for nothing.
+    # Going asks for nothing but the name of what is to go.
     result = sweep(vm, "unload", path, module)
-    assert not result["errors"], result
+    assert set(result["errors"]) <= {"EFAULT"}, result
     unload_all(vm)
     assert leftovers(vm) == []
 
