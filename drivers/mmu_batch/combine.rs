@@ -30,7 +30,7 @@
 //! its generation, of which there are two: the one being flushed, and the next. A leader that is
 //! done wakes all of its own, and one of the next, who then leads. [`Platform::released()`] is
 //! counted up after the lead was given up and before that, so that a waiter which was refused the
-//! lead and has not slept yet does not. Who is counted asks for the lead once more before it sleeps,
+//! lead and has not slept yet does not. Who is counted asks for the lead again before it sleeps,
 //! so that a leader need wake nobody when it finds none counted.
 //!
 //! Who finds that nobody leads does so at once, and is not counted: what a flush costs that nobody
@@ -321,7 +321,7 @@ impl Zap {
         }
     }
 
-    /// After those of the same `span` were zapped, and with the same lock held. `live`: there was at
+    /// After those of the same `span` were zapped, with the same lock held. `live`: there was at
     /// least one. `last` is of the page table, protected by its lock: the ticket of what was zapped
     /// there last.
     ///

@@ -99,7 +99,7 @@ impl Spans {
         self.len = len;
     }
 
-    /// The simple cases of [`add()`](Self::add): the first span, and one that begins in the last one
+    /// The simple cases of [`add()`](Self::add): the first span, or one that starts in the last one
     /// or right behind it, as those of an event's intervals do. Returns whether it was one.
     fn extend(&mut self, span: &Span) -> bool {
         let Some(last) = self.len.checked_sub(1) else {

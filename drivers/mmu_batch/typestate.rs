@@ -96,7 +96,7 @@ pub trait IntervalOps: Send + Sync + 'static {
     /// The page table that the interval has its translations in. Protected by its space's lock.
     type Shadow: Send;
 
-    /// Whether [`finish()`](Self::finish) has to be called for each interval. If it does nothing but
+    /// Whether [`finish()`](Self::finish) must be called for each interval. If it does nothing but
     /// wait, as it does unless the driver has its own, then false saves time: the library waits
     /// itself, and once where several intervals of an event wait for the same flush.
     const SECOND_PASS: bool = true;
