@@ -16,6 +16,7 @@ The watchdog's kselftest is in test_stall_peers, stress-ng and those of mm in te
 import json
 import statistics
 
+import mmu
 import pytest
 from isolation import more_than_chance
 from nullhz import bus, guest
@@ -209,4 +210,22 @@ def test_osnoise_sees_nothing_more_on_a_training_cpu(shared_node, record_propert
         # What the emulator's host takes: there is always something.
         assert one.pop("hw", 0), "osnoise said nothing"
     assert more_than_chance(windows[True], windows[False]) == {}
-    record_property("told", f"with the modules {windows[True]}, without {windows[False]}")
+    noisy = [one[cpu] for one in broadcasts(shared_node, len(windows[False]))]
+    for one in noisy:
+        one.pop("hw")
+    assert "irq" in more_than_chance(noisy, windows[False]), "osnoise does not see broadcasts"
+    record_property(
+        "told", f"with the modules {windows[True]}, without {windows[False]}, with broadcasts {noisy}"
+    )
+
+
+def broadcasts(vm, count):
+    """Windows in which a software GPU's flushes interrupt all CPUs: what has to be seen."""
+    mmu.load(vm)
+    flush = [mmu.PROGRAM, "--modes", "b0", "churn", "--threads", "1", "--operations", "1000000"]
+    running = vm.spawn(flush)
+    found = [window(vm, "osnoise") for _ in range(count)]
+    running.kill(9)
+    running.wait(20)
+    vm.run("modprobe -r nullhz_soft_gpu")
+    return found
