@@ -129,8 +129,15 @@ impl Spans {
 
     /// Moves everything to `to`, whose former content is lost, and is empty then.
     pub fn move_to(&mut self, to: &mut Spans) {
-        for (to, from) in to.spans.iter_mut().zip(self.list()) {
-            *to = *from;
+        let [to_first, to_rest @ ..] = &mut to.spans;
+        if let [first, rest @ ..] = self.list() {
+            *to_first = *first;
+            // Mostly there is one, which is not worth a call of memcpy().
+            if !rest.is_empty() {
+                for (to, from) in to_rest.iter_mut().zip(rest) {
+                    *to = *from;
+                }
+            }
         }
         // INVARIANT: those of `self`.
         to.len = self.len;

@@ -147,26 +147,28 @@ impl Tlb {
         for span in spans {
             let pages = (span.end.saturating_sub(span.start) >> PAGE_SHIFT) as usize;
             if pages < ENTRIES / 4 {
-                for page in (span.start & !(PAGE - 1)..span.end).step_by(PAGE as usize) {
-                    self.drop_entries(self.entry(Tag::new(span.tag, page)), span);
+                let mut page = span.start & !(PAGE - 1);
+                while page < span.end {
+                    let tag = Tag::new(span.tag, page);
+                    if let Some(entry) = self.entries.get(tag.index()) {
+                        self.drop_if(entry, |entry| entry == tag);
+                    }
+                    page = page.saturating_add(PAGE);
                 }
             } else {
-                self.drop_entries(self.entries.iter(), span);
+                for entry in &self.entries {
+                    self.drop_if(entry, |entry| entry.is_hit(span));
+                }
             }
         }
     }
 
-    fn entry(&self, tag: Tag) -> impl Iterator<Item = &Entry> {
-        self.entries.get(tag.index()).into_iter()
-    }
-
-    fn drop_entries<'a>(&self, entries: impl Iterator<Item = &'a Entry>, span: &Span) {
-        for entry in entries {
-            let tag = entry.tag.load(Relaxed);
-            if tag != 0 && Tag(tag).is_hit(span) {
-                entry.tag.store(0, Relaxed);
-                self.dropped.add(1, Relaxed);
-            }
+    /// Invalidates an entry, if `is_hit` says of its tag that it has to go.
+    fn drop_if(&self, entry: &Entry, is_hit: impl FnOnce(Tag) -> bool) {
+        let tag = entry.tag.load(Relaxed);
+        if tag != 0 && is_hit(Tag(tag)) {
+            entry.tag.store(0, Relaxed);
+            self.dropped.add(1, Relaxed);
         }
     }
 
