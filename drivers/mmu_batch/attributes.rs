@@ -71,14 +71,14 @@ numbers! {
     INTERVALS: c"intervals", |d| d.counters.intervals.get();
     ELIDED: c"elided", |d| d.counters.elided.get();
     JOINED: c"joined", |d| d.counters.joined.get();
-    TICKETS: c"tickets", |d| d.counters.tickets.get();
-    FLUSHES: c"flushes", |d| d.counters.flushes.get();
-    FULL_FLUSHES: c"full_flushes", |d| d.counters.full_flushes.get();
-    SPANS: c"spans", |d| d.counters.spans.get();
+    TICKETS: c"tickets", |d| d.totals().tickets;
+    FLUSHES: c"flushes", |d| d.totals().flushes;
+    FULL_FLUSHES: c"full_flushes", |d| d.totals().full;
+    SPANS: c"spans", |d| d.totals().spans;
     COMBINED: c"combined", |d| d.counters.combined.get();
     WOULD_BLOCK: c"would_block", |d| d.counters.would_block.get();
     SYNC_FLUSHES: c"sync_flushes", |d| d.counters.sync_flushes.get();
-    WINDOW_WAITS: c"window_waits", |d| d.counters.window_waits.get();
+    WINDOW_WAITS: c"window_waits", |d| d.totals().windowed;
     DEFERRED: c"deferred", |d| d.deferral.with(|g| g.deferred().0);
     DEFERRED_PAGES: c"deferred_pages", |d| d.deferral.with(|g| g.deferred().1);
     RELEASED: c"released", |d| d.counters.released.get();
@@ -111,8 +111,10 @@ fn drains(device: &Device, cause: Cause) -> u64 {
 static PER_FLUSH: Attribute<Folder> = Attribute::ro(
     c"tickets_per_flush",
     |device: &Arc<Device>, out: &mut Output<'_>| {
-        let mut classes = device.counters.tickets_per_flush();
-        classes.try_for_each(|(least, flushes)| out.emit(fmt!("{least} {flushes}\n")))
+        let classes = device.totals().classes;
+        let mut lines = classes.iter().enumerate();
+        // At least 1, 2, 4, ... tickets, and less than twice as many.
+        lines.try_for_each(|(class, flushes)| out.emit(fmt!("{} {flushes}\n", 1u64 << class)))
     },
 );
 

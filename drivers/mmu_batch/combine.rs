@@ -122,6 +122,50 @@ pub enum Waited {
     Led,
 }
 
+/// The flushes so far. They count when their generation is closed, before the device is asked:
+/// where a lock is held anyway, so that it costs next to nothing, and the numbers agree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Totals {
+    /// How many.
+    pub flushes: u64,
+    /// Those of everything.
+    pub full: u64,
+    /// Spans of the others.
+    pub spans: u64,
+    /// Tickets of all.
+    pub tickets: u64,
+    /// Those that have waited for more callers.
+    pub windowed: u64,
+    /// How many by [`bucket()`] of their tickets.
+    pub classes: [u64; BUCKETS],
+}
+
+impl Totals {
+    const NONE: Totals = Totals {
+        flushes: 0,
+        full: 0,
+        spans: 0,
+        tickets: 0,
+        windowed: 0,
+        classes: [0; BUCKETS],
+    };
+
+    /// Adds a flush of so many tickets and spans, 0 for everything.
+    fn add(&mut self, tickets: u64, spans: usize, windowed: bool) {
+        let add = |total: &mut u64, n: u64| *total = total.wrapping_add(n);
+        add(&mut self.flushes, 1);
+        match spans {
+            0 => add(&mut self.full, 1),
+            spans => add(&mut self.spans, spans as u64),
+        }
+        add(&mut self.tickets, tickets);
+        add(&mut self.windowed, windowed.into());
+        if let Some(class) = self.classes.get_mut(bucket(tickets)) {
+            add(class, 1);
+        }
+    }
+}
+
 /// What is added up until the next flush.
 ///
 /// # Invariants
@@ -129,6 +173,7 @@ pub enum Waited {
 /// `spans` has what was zapped for each of the `tickets` that were taken since `closed`.
 pub struct Pending {
     spans: Spans,
+    totals: Totals,
     tickets: u64,
     closed: u64,
     waiting: u32,
@@ -141,12 +186,18 @@ impl Pending {
     /// Nothing yet.
     pub const NEW: Pending = Pending {
         spans: Spans::EMPTY,
+        totals: Totals::NONE,
         tickets: 0,
         closed: 0,
         waiting: 0,
         hurried: 0,
         crowded_until: 0,
     };
+
+    /// The flushes so far.
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
 
     /// The generation of who zaps now.
     fn next(&self) -> Ticket {
@@ -174,7 +225,7 @@ impl Pending {
     }
 }
 
-/// One flush, for counters and traces.
+/// One flush, for traces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Round {
     /// The number of the flush, and the ticket that it finishes.
@@ -446,13 +497,13 @@ fn hand_over<P: Platform>(platform: &P, counted: Option<Caller>) {
 /// Flushes one generation. The caller has the lead; `leader` says what it is.
 fn flush<P: Platform>(platform: &P, spans: &mut Spans, leader: impl FnOnce() -> Caller) {
     let windowed = window(platform, leader);
-    let mut taken = close(platform, spans);
+    let mut taken = close(platform, spans, windowed);
     if broken!(platform, PublishBeforeFlush) {
         platform.finished().store_release(taken.generation);
     }
     let resets = deliver(platform, spans.list());
     if broken!(platform, SnapshotAfterFlush) {
-        taken = close(platform, spans);
+        taken = close(platform, spans, windowed);
     }
     platform.flushed(&Round {
         generation: taken.generation,
@@ -470,11 +521,12 @@ struct Taken {
     tickets: u64,
 }
 
-fn close<P: Platform>(platform: &P, spans: &mut Spans) -> Taken {
+fn close<P: Platform>(platform: &P, spans: &mut Spans, windowed: bool) -> Taken {
     platform.pending(|pending| {
         pending.spans.move_to(spans);
         let generation = pending.next().0;
         let tickets = pending.tickets;
+        pending.totals.add(tickets, spans.list().len(), windowed);
         // INVARIANT: no tickets, no spans.
         pending.closed = generation;
         pending.tickets = 0;

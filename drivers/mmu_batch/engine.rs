@@ -2,7 +2,9 @@
 
 //! What combining ([`crate::combine`]) stands on in the kernel.
 
-use crate::combine::{self, Caller, Pending, Platform, Queue, Round, Ticket, Unanswered, Waited};
+use crate::combine::{
+    self, Caller, Pending, Platform, Queue, Round, Ticket, Totals, Unanswered, Waited,
+};
 use crate::device::Device;
 use crate::ffi;
 use crate::spans::{Span, Spans};
@@ -179,7 +181,6 @@ impl Platform for Device {
     }
 
     fn flushed(&self, round: &Round) {
-        self.counters.add_flush(round);
         ffi::trace_flush_end(self.name(), round);
     }
 
@@ -241,6 +242,11 @@ impl Device {
     pub(crate) fn age_ns(&self) -> u64 {
         // CAST: It is not negative.
         self.born.elapsed().as_nanos() as u64
+    }
+
+    /// The flushes so far. Any context but NMI.
+    pub(crate) fn totals(&self) -> Totals {
+        self.engine.pending.with(|pending| pending.totals())
     }
 
     /// What was finished last.

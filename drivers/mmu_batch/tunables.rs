@@ -2,7 +2,6 @@
 
 //! What can be set of a device at run time, and what is counted.
 
-use crate::combine::{bucket, Round, BUCKETS};
 use crate::gather::Limits;
 use crate::spans;
 use core::ops::RangeInclusive;
@@ -86,11 +85,6 @@ impl Counter {
         self.0.fetch_add(n, Relaxed);
     }
 
-    /// The same where nobody else counts at the same time.
-    fn add_alone(&self, n: u64) {
-        self.0.store(self.get().wrapping_add(n), Relaxed);
-    }
-
     /// The number.
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Relaxed)
@@ -99,10 +93,9 @@ impl Counter {
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// What is counted of a device.
+        /// What is counted of a device; for flushes see [`crate::combine::Totals`].
         pub(crate) struct Counters {
             $($(#[$doc])* pub(crate) $name: Counter,)*
-            tickets_per_flush: [Counter; BUCKETS],
         }
 
         impl Counters {
@@ -110,7 +103,6 @@ macro_rules! counters {
             pub(crate) const fn new() -> Self {
                 Self {
                     $($name: Counter::new(),)*
-                    tickets_per_flush: [const { Counter::new() }; BUCKETS],
                 }
             }
         }
@@ -126,22 +118,12 @@ counters! {
     elided,
     /// Callbacks that found nothing live, and waited for what was in flight.
     joined,
-    /// Zaps that were flushed.
-    tickets,
-    /// Flushes.
-    flushes,
-    /// Those of everything.
-    full_flushes,
-    /// Spans of the others.
-    spans,
     /// Waits that a flush of another thread has ended.
     combined,
     /// Callbacks that must not block, and would have had to.
     would_block,
     /// Callbacks that waited in the first pass, since there was no node.
     sync_flushes,
-    /// Flushes that waited for more tickets.
-    window_waits,
     /// Deferred unmaps that were released.
     released,
     /// Flushes that the device did not acknowledge.
@@ -150,28 +132,4 @@ counters! {
     resets,
     /// Resets that have failed.
     reset_errors,
-}
-
-impl Counters {
-    /// Counts a flush; whoever calls it has the lead.
-    pub(crate) fn add_flush(&self, round: &Round) {
-        self.tickets.add_alone(round.tickets);
-        if let Some(counter) = self.tickets_per_flush.get(bucket(round.tickets)) {
-            counter.add_alone(1);
-        }
-        self.flushes.add_alone(1);
-        match round.spans {
-            0 => self.full_flushes.add_alone(1),
-            spans => self.spans.add_alone(spans as u64),
-        }
-        if round.windowed {
-            self.window_waits.add_alone(1);
-        }
-    }
-
-    /// How many flushes there were for at least 1, 2, 4, ... tickets, and less than twice as many.
-    pub(crate) fn tickets_per_flush(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        let counters = self.tickets_per_flush.iter().enumerate();
-        counters.map(|(bucket, counter)| (1 << bucket, counter.get()))
-    }
 }

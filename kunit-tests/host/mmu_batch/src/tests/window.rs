@@ -2,8 +2,8 @@
 
 //! When a leader waits for more callers, by a clock that goes on only while it does.
 
-use crate::combine::{wait, Caller, Mutant, Pending, Platform, Queue, Round};
-use crate::combine::{Ticket, Unanswered, Waited, Word, Zap, CROWD};
+use crate::combine::{bucket, wait, Caller, Mutant, Pending, Platform, Queue, Round};
+use crate::combine::{Ticket, Unanswered, Waited, Word, Zap, BUCKETS, CROWD};
 use crate::spans::{Span, Spans, MAX};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Condvar, Mutex, MutexGuard};
@@ -104,6 +104,24 @@ impl Device {
             assert_eq!(first.join().unwrap(), Waited::Led);
         });
         self.awaited.store(0, SeqCst);
+        self.check_totals();
+    }
+
+    /// What is counted of the flushes is what was seen of them.
+    fn check_totals(&self) {
+        let rounds = self.rounds.lock().unwrap();
+        let sum = |of: fn(&Round) -> u64| rounds.iter().map(of).sum::<u64>();
+        let totals = self.pending(|pending| pending.totals());
+        assert_eq!(totals.flushes, rounds.len() as u64);
+        assert_eq!(totals.tickets, sum(|round| round.tickets));
+        assert_eq!(totals.spans, sum(|round| round.spans as u64));
+        assert_eq!(totals.full, sum(|round| (round.spans == 0).into()));
+        assert_eq!(totals.windowed, sum(|round| round.windowed.into()));
+        let mut classes = [0; BUCKETS];
+        for round in rounds.iter() {
+            classes[bucket(round.tickets)] += 1;
+        }
+        assert_eq!(totals.classes, classes);
     }
 }
 
