@@ -4,6 +4,7 @@
 import json
 
 import pytest
+from mistakes import NUMBERS, assert_shapes, assert_unknown, writable, write
 from nullhz import guest
 from records import generate
 
@@ -25,17 +26,11 @@ def answers(shared_node):
 
 @pytest.mark.parametrize("command", ["info", "filter", "seek", "ack", "incident"])
 def test_ioctl_of_another_shape(answers, command):
-    got = {name: result for name, result in answers.items() if name.startswith(f"{command} ")}
-    for what in ("short", "long", "empty", "direction"):
-        assert got[f"{command} {what}"] == "EINVAL", got
-    for what in ("null", "kernel address", "unmapped"):
-        assert got[f"{command} {what}"] == "EFAULT", got
+    assert_shapes(answers, command)
 
 
 def test_unknown_ioctls(answers):
-    got = {name: result for name, result in answers.items() if name.startswith("unknown ")}
-    assert len(got) == 5
-    assert set(got.values()) == {"ENOTTY"}, got
+    assert_unknown(answers)
 
 
 def test_ioctl_fields_out_of_range(answers):
@@ -103,22 +98,6 @@ def test_acknowledging_needs_the_capability(shared_node):
     # root gets further: there is no such incident.
     refused = vm.run(command, check=False)
     assert refused.rc and "No such file" in refused.stderr
-
-
-def writable(vm, directory):
-    """Attributes of a directory that can be written, with their values."""
-    names = vm.run(f"cd {directory} && find . -maxdepth 1 -type f -perm -200").stdout.split()
-    return {
-        name: vm.read(f"{directory}/{name}") for name in map(lambda path: path[2:], names) if name != "uevent"
-    }
-
-
-def write(vm, path, text):
-    """Writes without a line end; bash tells the error, dash does not."""
-    return vm.run(["bash", "-c", 'printf %s "$1" > "$2"', "bash", str(text), path], check=False)
-
-
-NUMBERS = ("", "-1", "x", "1x", "99999999999999999999", "4294967296", "0x", "1 2", " ")
 
 
 def test_sysfs_numbers_are_checked(shared_node):

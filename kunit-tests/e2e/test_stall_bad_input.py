@@ -4,9 +4,9 @@
 import json
 
 import pytest
+from mistakes import NUMBERS, assert_shapes, assert_unknown, writable, write
 from nullhz import guest
 from stalls import SYSFS, ask
-from test_bad_input import NUMBERS, writable, write
 
 NODE = {"append": "nullhz.agent=off", "watchdog": None}
 TUNABLES = f"{SYSFS}/tunables"
@@ -23,17 +23,11 @@ def answers(shared_node):
 
 @pytest.mark.parametrize("command", ["info", "register", "grace", "checkpoint", "answers", "rank"])
 def test_ioctl_of_another_shape(answers, command):
-    got = {name: result for name, result in answers.items() if name.startswith(f"{command} ")}
-    for what in ("short", "long", "empty", "direction"):
-        assert got[f"{command} {what}"] == "EINVAL", got
-    for what in ("null", "kernel address", "unmapped"):
-        assert got[f"{command} {what}"] == "EFAULT", got
+    assert_shapes(answers, command)
 
 
 def test_unknown_ioctls(answers):
-    got = {name: result for name, result in answers.items() if name.startswith("unknown ")}
-    assert len(got) == 5
-    assert set(got.values()) == {"ENOTTY"}, got
+    assert_unknown(answers)
     assert answers["leave long"] == "EINVAL"
 
 
