@@ -11,7 +11,7 @@ from nullhz import bus, guest
 from nullhz.errors import NodeError, NodeGone
 
 from .books import GENERATORS, PAGE, RAISED
-from .node import CPUS, STALL, STOPPED_S
+from .node import CPUS, STOPPED_S
 
 # Corrected: memory read on channel 0. Deferred: uncorrected, not consumed yet. Action optional:
 # found by the patrol scrub; on all CPUs.
@@ -286,13 +286,13 @@ class Machine(Lane):
                 self.vm.run("modprobe nullhz_mce")
 
     def reload_stall(self):
-        """Refused while there are ranks; their last words are counted before it goes."""
+        """Refused while it is in use; the ranks' last words are counted before it goes."""
         with self.node.ranks:
             training = self.node.training
-            if self.node.number(f"{STALL}/ranks") and not self.vm.run("rmmod nullhz_stall", check=False).rc:
-                self.vm.run("modprobe nullhz_stall")
-                self.node.tune()
-                raise NodeError("nullhz_stall went although a rank was registered")
+            # An open file, of which each rank has one: those of the training may end at any moment.
+            in_use = "exec 3< /dev/nullhz-stall; rmmod nullhz_stall 2>&1 | grep 'in use'"
+            if self.vm.run(in_use, check=False).rc:
+                raise NodeError("nullhz_stall was not refused to go although it is in use")
             training.pause(self.rng.choice((15, 9)))
             self.life.close_stall()
             # The agent may just have a look at the ranks.
