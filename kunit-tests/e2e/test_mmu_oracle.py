@@ -88,6 +88,11 @@ def run(vm, way, device=mmu.DEVICE, often=0, **settings):
     return report
 
 
+def judged(report):
+    accesses = {mode: shown["verdict"]["accesses"] for mode, shown in report["modes"].items()}
+    return f"accesses judged: {sum(accesses.values())}, {accesses}"
+
+
 @pytest.mark.parametrize("way", NEAR)
 def test_short(vm, way):
     modes = ",".join(mmu.BROADCASTS) if way in ALL_MODES else "batched"
@@ -103,15 +108,16 @@ def test_a_driver_in_c(vm, way):
 
 @pytest.mark.long
 @pytest.mark.parametrize("way", [way for way in NEAR if way not in RUST_ONLY])
-def test_a_driver_in_c_for_longer(vm, way):
-    run(vm, way, mmu.TWIN, often=1)
+def test_a_driver_in_c_for_longer(vm, way, record_property):
+    record_property("told", judged(run(vm, way, mmu.TWIN, often=1)))
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("way", NEAR)
-def test_all_modes(vm, way):
+def test_all_modes(vm, way, record_property):
     report = run(vm, way, often=1)
     assert set(report["modes"]) == set(mmu.BROADCASTS)
+    record_property("told", judged(report))
 
 
 @pytest.mark.long
