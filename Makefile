@@ -75,6 +75,7 @@ test-long: packages
 
 bench: packages
 	@$(call node,test)
+	@$(call node,nullhz)
 	@scripts/python scripts/bench --flavour test
 
 fuzz: packages
