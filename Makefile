@@ -111,9 +111,12 @@ release: packages
 	@$(call node,nullhz)
 	@scripts/python scripts/release
 
-.PHONY: check setup packages
+.PHONY: check check-series setup packages
 check: packages
 	@scripts/check
+
+check-series: packages
+	@scripts/kernel/each
 
 setup:
 	@scripts/setup
@@ -123,7 +126,7 @@ packages:
 
 .PHONY: clean prune-cache help
 clean:
-	@rm -rf $(addprefix $(NULLHZ_BUILD)/,c cargo check deb image install kernel log modules release) rust-project.json
+	@rm -rf $(addprefix $(NULLHZ_BUILD)/,c cargo check deb each image install kernel log modules release) rust-project.json
 
 prune-cache:
 	@scripts/kernel/prune
@@ -147,6 +150,7 @@ help:
 	@echo  '  node-check      - what the product promises of a node, and what one shows'
 	@echo  '  shell           - a node to look around in'
 	@echo  '  check           - formatting, lints, the patch series, ABI layouts'
+	@echo  '  check-series    - builds the kernel after each patch of the series; an hour'
 	@echo  ''
 	@echo  'Hand it over:'
 	@echo  '  deb             - Debian packages (DKMS, agent, headers, Python client), in build/deb'

@@ -95,6 +95,26 @@ def test_a_missing_source(make, tmp_path):
     assert "no such file" in said.lower()
 
 
+@pytest.mark.parametrize(
+    ("makefile", "told"),
+    [
+        (None, "is no Linux source"),
+        ("all:\n", "is no Linux source"),
+        ("VERSION = 6\nPATCHLEVEL = 6\n", "is Linux 6.6"),
+    ],
+)
+def test_a_source_that_is_another(make, tmp_path, makefile, told):
+    source = tmp_path / "source"
+    source.mkdir()
+    if makefile:
+        (source / "Makefile").write_text(makefile)
+    tools = Path(os.environ["NULLHZ_CACHE"]) / "tools"
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache/tools").symlink_to(tools)
+    said = make("kernel", f"KERNEL_SRC={source}", f"NULLHZ_CACHE={tmp_path / 'cache'}")
+    assert told in said and "Linux 7.3 is needed" in said
+
+
 def test_a_missing_tool(tmp_path):
     """A machine with everything but the program that packs the image."""
     tools = tmp_path / "bin"

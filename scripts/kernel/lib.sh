@@ -51,6 +51,40 @@ tree_dir() {
 	printf '%s/linux/%s-%s\n' "$cache" "$1" "$(cat "${files[@]}" /dev/null | hash)"
 }
 
+# check_version TREE NAME
+check_version() {
+	local version
+	version=$(sed -n 's/^\(VERSION\|PATCHLEVEL\) = //p' "$1/Makefile" 2>/dev/null | paste -sd.) || true
+	[[ $version ]] || die "$2 is no Linux source: Linux $KERNEL_SERIES is needed"
+	[[ $version = "$KERNEL_SERIES" ]] || die "$2 is Linux $version: Linux $KERNEL_SERIES is needed"
+}
+
+# unpack INTO: the source as it is, without the series.
+unpack() {
+	local archive=${KERNEL_SRC:-$(newest_source)}
+	if [[ -d $archive ]]; then
+		check_version "$archive" "KERNEL_SRC=$archive"
+		if [[ -e $archive/.config || -d $archive/include/config ]]; then
+			die "KERNEL_SRC=$archive has been built in: run 'make mrproper' there first, or pass it as KDIR="
+		fi
+		run kernel-unpack "copy $archive" \
+			sh -c 'tar -C "$1" --exclude-vcs -cf - . | tar -C "$2" -xf -' sh "$archive" "$1"
+	else
+		run kernel-unpack "unpack $(basename "$archive")" \
+			tar -C "$1" --strip-components=1 -xf "$archive"
+		check_version "$1" "$archive"
+	fi
+}
+
+# apply_patch TREE FILE: every hunk must fit as it is; git's apply knows no fuzz.
+apply_patch() {
+	local log=$build/log/kernel-patch.log
+	[[ -f $2 ]] || die "kernel-patches/series names $(basename "$2"), which is not there"
+	# The ceiling keeps git from taking a repository around the cache for the tree's.
+	(cd "$1" && GIT_CEILING_DIRECTORIES=$(dirname "$1") git apply --whitespace=nowarn "$2") >>"$log" 2>&1 ||
+		die "kernel-patches/$(basename "$2") does not apply to this source: $(grep -m1 error: "$log" || true); a tree that has the series already is for KDIR=; log: $log"
+}
+
 # merged_config FLAVOUR: its fragments as one; the last word on an option counts.
 merged_config() {
 	local fragments=("$patches/config/nullhz.config")
