@@ -45,6 +45,7 @@ tunables! {
     GATHER_WINDOW: c"gather_window_us", gather_window_us;
     GATHER_UNMAPS: c"gather_unmaps", gather_unmaps;
     GATHER_PAGES: c"gather_pages", gather_pages;
+    NOTIFIER: c"notifier_mib", notifier_mib;
 }
 
 /// Numbers that only the module changes.

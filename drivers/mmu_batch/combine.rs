@@ -34,7 +34,9 @@
 //! so that a leader need wake nobody when it finds none counted.
 //!
 //! Who finds that nobody leads does so at once, and is not counted: what a flush costs that nobody
-//! shares is taking a ticket, closing a generation, and one look for waiters.
+//! shares is taking a ticket, closing a generation, and one look for waiters. Who is going to wait
+//! as soon as the lock of the page table is free again takes the ticket and closes its generation
+//! in one go ([`Zap::done_at_once()`]).
 //!
 //! Real-time callers do not sleep in a queue. They wait for the lead itself, which passes on their
 //! priority to whoever has it.
@@ -176,8 +178,6 @@ pub struct Pending {
     totals: Totals,
     tickets: u64,
     closed: u64,
-    waiting: u32,
-    hurried: u32,
     /// Until when those whom the last crowd's flush has served are expected to be back, in ns.
     crowded_until: u64,
 }
@@ -189,8 +189,6 @@ impl Pending {
         totals: Totals::NONE,
         tickets: 0,
         closed: 0,
-        waiting: 0,
-        hurried: 0,
         crowded_until: 0,
     };
 
@@ -204,25 +202,53 @@ impl Pending {
         Ticket(self.closed.saturating_add(1))
     }
 
-    fn enter(&mut self, caller: Caller) {
-        self.waiting = self.waiting.saturating_add(1);
-        if caller != Caller::Patient {
-            self.hurried = self.hurried.saturating_add(1);
-        }
+    /// One ticket more, for `span`.
+    fn add(&mut self, span: Span, ceiling: usize) {
+        // INVARIANT: one ticket more, and its span.
+        self.spans.add(span, ceiling);
+        self.tickets = self.tickets.saturating_add(1);
     }
 
-    fn leave(&mut self, caller: Caller) {
-        self.waiting = self.waiting.saturating_sub(1);
-        if caller != Caller::Patient {
-            self.hurried = self.hurried.saturating_sub(1);
-        }
+    /// Ends the generation that is filling; what is to be flushed for it goes to `spans`.
+    fn close(&mut self, spans: &mut Spans, windowed: bool) -> Taken {
+        self.spans.move_to(spans);
+        self.end(self.tickets, spans, windowed)
     }
 
-    /// Whether it is worth while for a leader to wait for more, and nobody is in a hurry. A crowd
-    /// that a flush has served comes back one by one: the first of them must not go on alone.
-    fn has_crowd(&self, now: u64) -> bool {
-        self.hurried == 0 && (self.waiting >= CROWD || now < self.crowded_until)
+    /// [`add()`](Self::add) and [`close()`](Self::close), shorter if there is nothing else in it.
+    fn add_and_close(
+        &mut self,
+        span: Span,
+        ceiling: impl FnOnce() -> usize,
+        spans: &mut Spans,
+    ) -> Taken {
+        if self.tickets > 0 {
+            self.add(span, ceiling());
+            return self.close(spans, false);
+        }
+        spans.set(span);
+        self.end(1, spans, false)
     }
+
+    fn end(&mut self, tickets: u64, spans: &Spans, windowed: bool) -> Taken {
+        let generation = self.next().0;
+        self.totals.add(tickets, spans.list().len(), windowed);
+        // INVARIANT: no tickets, no spans.
+        self.closed = generation;
+        self.tickets = 0;
+        Taken {
+            generation,
+            tickets,
+            windowed,
+        }
+    }
+}
+
+/// A generation that nobody can join any more.
+struct Taken {
+    generation: u64,
+    tickets: u64,
+    windowed: bool,
 }
 
 /// One flush, for traces.
@@ -251,8 +277,8 @@ pub trait Word {
     fn load_acquire(&self) -> u64;
     /// Writes after whatever came before.
     fn store_release(&self, value: u64);
-    /// Adds 1 after whatever came before.
-    fn increment_release(&self);
+    /// Adds `n`, modulo 2^64, after whatever came before and before whatever follows.
+    fn add_full(&self, n: u64);
 }
 
 /// What the protocol stands on: one device, its locks and its memory.
@@ -270,6 +296,10 @@ pub trait Platform {
     fn finished(&self) -> &Self::Word;
     /// How often the lead was given up.
     fn released(&self) -> &Self::Word;
+    /// How many wait, or have asked for the lead and not got it at first.
+    fn waiting(&self) -> &Self::Word;
+    /// Those of them who are in a hurry.
+    fn hurried(&self) -> &Self::Word;
 
     /// Waits for the lead.
     fn lead(&self) -> Self::Lead<'_>;
@@ -397,15 +427,82 @@ impl Zap {
         }
         (!is_finished(platform, *last)).then_some(*last)
     }
+
+    /// [`done()`](Self::done) for who is going to give up the lock and then wait, with nothing in
+    /// between. If nobody leads, and no more callers are waited for, then the caller leads from
+    /// here on, and [`Owed::Flush`] is its generation, closed.
+    pub fn done_at_once<'a, P: Platform>(
+        self,
+        platform: &'a P,
+        span: Span,
+        last: &mut Ticket,
+        live: bool,
+    ) -> Owed<'a, P> {
+        #[cfg(any(test, nullhz_mmu_mutants))]
+        let on_time = self.early.is_none();
+        #[cfg(not(any(test, nullhz_mmu_mutants)))]
+        let on_time = true;
+        if live && on_time && platform.window_ns() == 0 {
+            if let Some(lead) = platform.try_lead() {
+                let closed = Closed::with(platform, lead, span);
+                *last = Ticket(closed.taken.generation);
+                return Owed::Flush(closed);
+            }
+        }
+        match self.done(platform, span, last, live) {
+            Some(ticket) => Owed::Ticket(ticket),
+            None => Owed::Nothing,
+        }
+    }
+}
+
+/// What is left to do after a zap.
+#[must_use = "the flush has to be done, or waited for"]
+pub enum Owed<'a, P: Platform> {
+    /// Nothing of the span can be in the TLB.
+    Nothing,
+    /// [`wait()`] for it.
+    Ticket(Ticket),
+    /// The flush, of whose generation the caller's ticket is the last one.
+    Flush(Closed<'a, P>),
+}
+
+/// A generation that is closed and not flushed yet, by who has the lead.
+#[must_use = "others wait for the flush"]
+pub struct Closed<'a, P: Platform> {
+    platform: &'a P,
+    lead: P::Lead<'a>,
+    taken: Taken,
+}
+
+impl<'a, P: Platform> Closed<'a, P> {
+    /// Takes a ticket for `span`, and closes its generation.
+    fn with(platform: &'a P, mut lead: P::Lead<'a>, span: Span) -> Self {
+        let ceiling = || platform.ceiling();
+        let taken = platform.pending(|pending| pending.add_and_close(span, ceiling, &mut lead));
+        Closed {
+            platform,
+            lead,
+            taken,
+        }
+    }
+
+    /// Flushes it. May sleep.
+    ///
+    /// Must not be called with a lock held that [`Platform::flush()`] or another caller's zap
+    /// needs.
+    pub fn flush(mut self) {
+        finish(self.platform, &mut self.lead, self.taken);
+        drop(self.lead);
+        hand_over(self.platform, None);
+    }
 }
 
 /// Takes a ticket for `span`, whose translations were zapped. Any context but NMI.
 fn take<P: Platform>(platform: &P, span: Span) -> Ticket {
     let ceiling = platform.ceiling();
     platform.pending(|pending| {
-        // INVARIANT: one ticket more, and its span.
-        pending.spans.add(span, ceiling);
-        pending.tickets = pending.tickets.saturating_add(1);
+        pending.add(span, ceiling);
         let in_flight = Ticket(pending.closed);
         if broken!(platform, JoinInFlight) && !is_finished(platform, in_flight) {
             return in_flight;
@@ -433,13 +530,13 @@ pub fn wait<P: Platform>(platform: &P, ticket: Ticket, caller: impl Fn() -> Call
         Some(lead) => (lead, None),
         None => {
             let caller = caller();
-            platform.pending(|pending| pending.enter(caller));
+            enter(platform, caller);
             let lead = match caller {
                 Caller::RealTime => Some(platform.lead()),
                 Caller::Patient | Caller::Reclaiming => queue_up(platform, ticket),
             };
             let Some(lead) = lead else {
-                platform.pending(|pending| pending.leave(caller));
+                leave(platform, caller);
                 return Waited::Joined;
             };
             (lead, Some(caller))
@@ -454,6 +551,26 @@ pub fn wait<P: Platform>(platform: &P, ticket: Ticket, caller: impl Fn() -> Call
     drop(lead);
     hand_over(platform, counted);
     waited
+}
+
+/// Counts the caller among those who wait.
+///
+/// It asks for the lead after that, and who gives up the lead looks at the count after that: one of
+/// the two sees what the other has done, since both words are changed with full order.
+fn enter<P: Platform>(platform: &P, caller: Caller) {
+    if caller != Caller::Patient {
+        platform.hurried().add_full(1);
+    }
+    platform.waiting().add_full(1);
+}
+
+/// It does not wait any more.
+fn leave<P: Platform>(platform: &P, caller: Caller) {
+    const ONE_LESS: u64 = u64::MAX;
+    if caller != Caller::Patient {
+        platform.hurried().add_full(ONE_LESS);
+    }
+    platform.waiting().add_full(ONE_LESS);
 }
 
 /// Returns the lead, or [`None`] when `ticket` is finished.
@@ -474,67 +591,49 @@ fn queue_up<P: Platform>(platform: &P, ticket: Ticket) -> Option<P::Lead<'_>> {
 /// After the lead was given up: wakes who is done, and one who is to go on. `counted`: as what who
 /// has led is among those who wait.
 fn hand_over<P: Platform>(platform: &P, counted: Option<Caller>) {
-    platform.released().increment_release();
-    let window = platform.window_ns();
-    let back = (window > 0).then(|| platform.now_ns().saturating_add(window));
-    let waiting = platform.pending(|pending| {
-        if let Some(caller) = counted {
-            pending.leave(caller);
-        }
-        if let Some(back) = back.filter(|_| pending.waiting.saturating_add(1) >= CROWD) {
-            pending.crowded_until = back;
-        }
-        pending.waiting
-    });
-    // Who is not counted yet finds that the lead is free, or another who will wake him.
-    if waiting > 0 {
-        let finished = Ticket(platform.finished().load_acquire());
-        platform.wake_all(finished.queue());
-        platform.wake_one(Ticket(finished.0.saturating_add(1)).queue());
+    platform.released().add_full(1);
+    if let Some(caller) = counted {
+        leave(platform, caller);
     }
+    let waiting = platform.waiting().load_acquire();
+    // Who is not counted yet finds that the lead is free, or another who will wake him.
+    if waiting == 0 {
+        return;
+    }
+    let window = platform.window_ns();
+    if window > 0 && waiting.saturating_add(1) >= u64::from(CROWD) {
+        let back = platform.now_ns().saturating_add(window);
+        platform.pending(|pending| pending.crowded_until = back);
+    }
+    let finished = Ticket(platform.finished().load_acquire());
+    platform.wake_all(finished.queue());
+    platform.wake_one(Ticket(finished.0.saturating_add(1)).queue());
 }
 
 /// Flushes one generation. The caller has the lead; `leader` says what it is.
 fn flush<P: Platform>(platform: &P, spans: &mut Spans, leader: impl FnOnce() -> Caller) {
     let windowed = window(platform, leader);
-    let mut taken = close(platform, spans, windowed);
+    let taken = platform.pending(|pending| pending.close(spans, windowed));
+    finish(platform, spans, taken);
+}
+
+/// Has the device rid of `spans`, which are those of `taken`, and lets those go on who wait for it.
+fn finish<P: Platform>(platform: &P, spans: &mut Spans, mut taken: Taken) {
     if broken!(platform, PublishBeforeFlush) {
         platform.finished().store_release(taken.generation);
     }
     let resets = deliver(platform, spans.list());
     if broken!(platform, SnapshotAfterFlush) {
-        taken = close(platform, spans, windowed);
+        taken = platform.pending(|pending| pending.close(spans, taken.windowed));
     }
     platform.flushed(&Round {
         generation: taken.generation,
         tickets: taken.tickets,
         spans: spans.list().len(),
-        windowed,
+        windowed: taken.windowed,
         resets,
     });
     platform.finished().store_release(taken.generation);
-}
-
-/// A generation that nobody can join any more.
-struct Taken {
-    generation: u64,
-    tickets: u64,
-}
-
-fn close<P: Platform>(platform: &P, spans: &mut Spans, windowed: bool) -> Taken {
-    platform.pending(|pending| {
-        pending.spans.move_to(spans);
-        let generation = pending.next().0;
-        let tickets = pending.tickets;
-        pending.totals.add(tickets, spans.list().len(), windowed);
-        // INVARIANT: no tickets, no spans.
-        pending.closed = generation;
-        pending.tickets = 0;
-        Taken {
-            generation,
-            tickets,
-        }
-    })
 }
 
 /// Has the device rid of `spans`, whatever it takes; returns how often it had to be reset.
@@ -561,15 +660,22 @@ fn window<P: Platform>(platform: &P, leader: impl FnOnce() -> Caller) -> bool {
         return false;
     }
     let begun = platform.now_ns();
-    let crowd = platform.pending(|pending| pending.has_crowd(begun));
-    if !crowd {
+    if !has_crowd(platform, begun) {
         return false;
     }
     loop {
         let left = length.saturating_sub(platform.now_ns().saturating_sub(begun));
-        if left == 0 || platform.pending(|now| now.hurried > 0) {
+        if left == 0 || platform.hurried().load_acquire() > 0 {
             return true;
         }
         platform.pause_ns(left.min(SLICE_NS));
     }
+}
+
+/// Whether it is worth while for a leader to wait for more, and nobody is in a hurry. A crowd that
+/// a flush has served comes back one by one: the first of them must not go on alone.
+fn has_crowd<P: Platform>(platform: &P, now: u64) -> bool {
+    let hurried = platform.hurried().load_acquire() > 0;
+    let crowded = platform.waiting().load_acquire() >= u64::from(CROWD);
+    !hurried && (crowded || now < platform.pending(|pending| pending.crowded_until))
 }

@@ -13,7 +13,7 @@ use kernel::{
     current,
     prelude::*,
     sync::{
-        atomic::{Acquire, Atomic, Release},
+        atomic::{Acquire, Atomic, Full, Release},
         lock::{mutex::MutexBackend, Guard},
         new_condvar,
         new_mutex,
@@ -38,8 +38,8 @@ impl combine::Word for Atomic<u64> {
         self.store(value, Release);
     }
 
-    fn increment_release(&self) {
-        self.fetch_add(1u64, Release);
+    fn add_full(&self, n: u64) {
+        self.fetch_add(n, Full);
     }
 }
 
@@ -68,6 +68,8 @@ pub(crate) struct Engine {
     pending: RawSpinLock<Pending>,
     finished: Atomic<u64>,
     released: Atomic<u64>,
+    waiting: Atomic<u64>,
+    hurried: Atomic<u64>,
     #[pin]
     lead: Mutex<Spans>,
     #[pin]
@@ -82,6 +84,8 @@ impl Engine {
             pending <- new_raw_spinlock!(Pending::NEW, "nullhz_mmu_batch_pending"),
             finished: Atomic::new(0),
             released: Atomic::new(0),
+            waiting: Atomic::new(0),
+            hurried: Atomic::new(0),
             lead <- new_mutex!(Spans::EMPTY, "nullhz_mmu_batch_lead"),
             even <- Sleepers::new(),
             odd <- Sleepers::new(),
@@ -110,6 +114,14 @@ impl Platform for Device {
 
     fn released(&self) -> &Atomic<u64> {
         &self.engine.released
+    }
+
+    fn waiting(&self) -> &Atomic<u64> {
+        &self.engine.waiting
+    }
+
+    fn hurried(&self) -> &Atomic<u64> {
+        &self.engine.hurried
     }
 
     fn lead(&self) -> Self::Lead<'_> {

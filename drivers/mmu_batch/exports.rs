@@ -7,7 +7,7 @@ use crate::abi;
 use crate::device::Registered as Device;
 use crate::ffi::{Call, Deferred, Driver, Hardware};
 use crate::gather::Cause;
-use crate::interval::{Interval, Registered};
+use crate::interval::Interval;
 use crate::space::Space;
 use core::{num::NonZero, ptr::null_mut};
 use kernel::{
@@ -169,7 +169,7 @@ unsafe extern "C" fn nullhz_mmu_batch_interval_insert(
     length: u64,
     ops: *const abi::IntervalOps,
     driver: *mut c_void,
-) -> *mut Registered {
+) -> *mut Interval {
     if !is_handle(space) {
         return EINVAL.to_ptr();
     }
@@ -188,11 +188,11 @@ unsafe extern "C" fn nullhz_mmu_batch_interval_insert(
 ///
 /// `interval` is null, an error pointer, or an interval that nobody uses any more.
 #[no_mangle]
-unsafe extern "C" fn nullhz_mmu_batch_interval_remove(interval: *mut Registered) {
+unsafe extern "C" fn nullhz_mmu_batch_interval_remove(interval: *mut Interval) {
     if is_handle(interval) {
         // SAFETY: From `nullhz_mmu_batch_interval_insert()`, by the function's contract.
         let interval = unsafe { take(interval) };
-        interval.data().settle(interval.range());
+        KBox::into_inner(Pin::into_inner(interval)).remove();
     }
 }
 
@@ -203,13 +203,13 @@ unsafe extern "C" fn nullhz_mmu_batch_interval_remove(interval: *mut Registered)
 /// `interval` is null, an error pointer, or an interval.
 #[no_mangle]
 unsafe extern "C" fn nullhz_mmu_batch_interval_notifier(
-    interval: *mut Registered,
+    interval: *mut Interval,
 ) -> *mut bindings::mmu_interval_notifier {
     if !is_handle(interval) {
         return null_mut();
     }
     // SAFETY: An interval, by the function's contract.
-    unsafe { &*interval }.as_raw()
+    unsafe { &*interval }.notifier().as_raw()
 }
 
 /// See `drivers/include/nullhz/mmu_batch.h`.
@@ -276,6 +276,9 @@ unsafe extern "C" fn nullhz_mmu_batch_event_lock(event: *mut abi::Event) -> bool
         true => Some(hit.lock()),
         false => hit.try_lock(),
     };
+    if let Some((locked, _)) = &mut call.locked {
+        hit.count(locked);
+    }
     call.locked.is_some()
 }
 

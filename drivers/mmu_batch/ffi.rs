@@ -3,6 +3,7 @@
 //! The driver's functions, and those of our own C part; with `exports.rs` all that is `unsafe`.
 
 use crate::abi;
+use crate::block::Registered;
 use crate::combine::{Round, Ticket, Zap};
 use crate::device::Device;
 use crate::gather::Cause;
@@ -11,11 +12,14 @@ use crate::spans::Span;
 use crate::trace::Outcome;
 use core::{ops::Range, ptr::NonNull};
 use kernel::{
+    bindings,
     error::to_result,
     ffi::{c_char, c_int, c_void},
+    mm::interval::NotifierRef,
     prelude::*,
     str::CString,
-    sync::global_lock, //
+    sync::{global_lock, Arc},
+    types::Opaque, //
 };
 
 extern "C" {
@@ -24,6 +28,7 @@ extern "C" {
     fn nullhz_mmu_batch_trace_event(
         device: *const c_char,
         span: *const Span,
+        intervals: u64,
         kind: u32,
         outcome: u32,
         ticket: u64,
@@ -49,17 +54,17 @@ extern "C" {
 }
 
 /// Fires `nullhz_mmu_batch:nullhz_mmu_batch_event`.
-pub(crate) fn trace_event(
-    device: &CStr,
-    span: &Span,
-    kind: u32,
-    outcome: Outcome,
-    ticket: Option<Ticket>,
-) {
-    let ticket = ticket.map_or(0, Ticket::into_raw);
+pub(crate) fn trace_event(hit: &Hit<'_>, outcome: Outcome, ticket: Option<Ticket>) {
     // SAFETY: A C string, and a span of the layout that abi.rs asserts; both are only read.
     unsafe {
-        nullhz_mmu_batch_trace_event(device.as_char_ptr(), span, kind, outcome as u32, ticket)
+        nullhz_mmu_batch_trace_event(
+            hit.space.device().name().as_char_ptr(),
+            &hit.span,
+            hit.intervals,
+            hit.kind,
+            outcome as u32,
+            ticket.map_or(0, Ticket::into_raw),
+        )
     };
 }
 
@@ -311,23 +316,54 @@ impl Driver {
         unsafe { self.ops.as_ref() }
     }
 
+    /// Whether its intervals need no callbacks of their own: there is nothing to do but to zap.
+    pub(crate) fn only_zaps(&self) -> bool {
+        let ops = self.ops();
+        ops.zap.is_some() && ops.flushed.is_none() && ops.finish.is_none()
+    }
+
+    /// Has it zap `span`, with the lock of the space held; whether anything was there.
+    pub(crate) fn zap(&self, span: &Span, kind: u32) -> bool {
+        // Without an answer, the worst.
+        self.ops().zap.is_none_or(|zap| {
+            let event = event(span, kind, true, core::ptr::null_mut());
+            // SAFETY: May be called with `driver` by the type's invariant, with the lock held.
+            unsafe { zap(self.driver, &event) }
+        })
+    }
+
+    /// Whether it has anything in `span`. With the lock of the space held; does not sleep.
+    pub(crate) fn live(&self, span: &Span, kind: u32) -> bool {
+        self.ops().live.is_none_or(|live| {
+            let event = event(span, kind, false, core::ptr::null_mut());
+            // SAFETY: May be called with `driver` by the type's invariant, with the lock held.
+            unsafe { live(self.driver, &event) }
+        })
+    }
+
     /// The first pass of an event that may block: what the second one waits for, if there has to
     /// be one.
     pub(crate) fn start(&self, hit: &Hit<'_>) -> Option<Ticket> {
         let ops = self.ops();
         let only_waits = ops.finish.is_none() && ops.flushed.is_none();
         let left = match ops.zap {
-            Some(zap) => {
-                let (locked, begun) = hit.lock();
-                let event = event(&hit.span, hit.kind, true, core::ptr::null_mut());
-                // SAFETY: May be called with `driver` by the type's invariant, with the lock held.
-                let live = unsafe { zap(self.driver, &event) };
-                hit.zapped(locked, begun, live)
+            Some(_) => {
+                let (mut locked, begun) = hit.lock();
+                hit.count(&mut locked);
+                let live = self.zap(&hit.span, hit.kind);
+                match ops.finish {
+                    None => hit.zapped_and_waits(locked, begun, live),
+                    Some(_) => hit.zapped(locked, begun, live),
+                }
             }
             None => self.call_start(hit, true).1,
         };
         match left {
             Left::Nothing => None,
+            Left::Flushed => {
+                self.flushed(&hit.span, hit.kind);
+                None
+            }
             Left::Same(_) if only_waits => None,
             // The driver may have waited for it in `start()`.
             Left::Wait(ticket) | Left::Same(ticket) => {
@@ -342,13 +378,11 @@ impl Driver {
         if self.ops().zap.is_none() {
             return self.call_start(hit, false).0;
         }
-        let (Some(live), Some((locked, _))) = (self.ops().live, hit.try_lock()) else {
+        let Some((mut locked, _)) = hit.try_lock() else {
             return false;
         };
-        let event = event(&hit.span, hit.kind, false, core::ptr::null_mut());
-        // SAFETY: May be called with `driver` by the type's invariant, with the lock held.
-        let live = unsafe { live(self.driver, &event) };
-        !live && !hit.in_flight(&locked)
+        hit.count(&mut locked);
+        !self.live(&hit.span, hit.kind) && !hit.in_flight(&locked)
     }
 
     /// Calls `start()`: what it says, and what is left to do after it.
@@ -386,11 +420,78 @@ impl Driver {
             unsafe { finish(self.driver, &mut event) };
         }
         device.wait(ticket);
+        self.flushed(span, kind);
+    }
+
+    /// Tells the driver that it has been flushed.
+    fn flushed(&self, span: &Span, kind: u32) {
         if let Some(flushed) = self.ops().flushed {
             let event = event(span, kind, true, core::ptr::null_mut());
             // SAFETY: May be called with `driver` by the type's invariant.
             unsafe { flushed(self.driver, &event) };
         }
+    }
+}
+
+/// What the kernel calls an interval that shares a notifier: one that is not inserted, and has a
+/// sequence all the same, so that a reader begins again for what happens in its interval, and not
+/// for what happens to others of the notifier.
+///
+/// `mmu_interval_read_begin()`, `mmu_interval_read_retry()` and `hmm_range_fault()` use nothing of
+/// a notifier but `mm` and `invalidate_seq` (mm/mmu_notifier.c, include/linux/mmu_notifier.h,
+/// mm/hmm.c). What an event's callback sets is the same for all notifiers of an address space.
+///
+/// # Invariants
+///
+/// `mm` of the notifier is that of `shared`, which is inserted.
+pub(crate) struct Sequence {
+    notifier: Opaque<bindings::mmu_interval_notifier>,
+    shared: Arc<Registered>,
+}
+
+// SAFETY: After it was made, only `invalidate_seq` is written, which is done as the kernel does it,
+// from any thread.
+unsafe impl Send for Sequence {}
+// SAFETY: As above.
+unsafe impl Sync for Sequence {}
+
+impl Sequence {
+    /// Of an interval at `range`, which is not empty, in what `shared` watches.
+    pub(crate) fn new(shared: Arc<Registered>, range: &Range<u64>) -> Self {
+        let notifier = bindings::mmu_interval_notifier {
+            mm: shared.mm().as_raw(),
+            interval_tree: bindings::interval_tree_node {
+                start: range.start as usize,
+                last: range.end.saturating_sub(1) as usize,
+                ..Default::default()
+            },
+            ..Default::default()
+        };
+        // INVARIANT: Set above; what `shared` refers to is inserted until it is dropped.
+        let this = Self {
+            notifier: Opaque::new(notifier),
+            shared,
+        };
+        this.follow();
+        this
+    }
+
+    /// An event is under way in the interval, or may be: what was read before is out of date.
+    /// Called in a callback of the shared notifier, with the lock of the space held.
+    pub(crate) fn follow(&self) {
+        let shared = self.shared.as_raw();
+        // SAFETY: It is inserted. The sequence may change, by events that are under way at the same
+        // time, which all have the same one.
+        let sequence = unsafe { (&raw const (*shared).invalidate_seq).read_volatile() };
+        // SAFETY: Our own notifier; the lock that readers have to hold is held.
+        unsafe { bindings::mmu_interval_set_seq(self.notifier.get(), sequence) };
+    }
+
+    /// For readers.
+    pub(crate) fn notifier(&self) -> &NotifierRef {
+        // SAFETY: All that readers use is initialised, and as if it were inserted: see above. It
+        // stays where it is, since this is shared.
+        unsafe { NotifierRef::from_raw(self.notifier.get()) }
     }
 }
 

@@ -29,7 +29,7 @@ void nullhz_mmu_batch_module_put(struct module *module);
 
 void nullhz_mmu_batch_trace_event(const char *device,
 				  const struct nullhz_mmu_batch_span *span,
-				  u32 kind, u32 outcome, u64 ticket);
+				  u64 intervals, u32 kind, u32 outcome, u64 ticket);
 void nullhz_mmu_batch_trace_flush_begin(const char *device,
 					const struct nullhz_mmu_batch_span *spans,
 					u32 count);

@@ -2,6 +2,7 @@
 
 //! A range of a space of which the driver hears when the CPU's page tables change.
 
+use crate::block::Shared;
 use crate::combine::Ticket;
 use crate::ffi::Driver;
 use crate::space::{Hit, Space, State};
@@ -9,7 +10,7 @@ use crate::spans::Span;
 use core::ops::Range;
 use kernel::{
     mm::interval::{
-        BlockableEvent, Event, FinishPass, Kind, NonBlockableEvent, Operations, Owner,
+        BlockableEvent, Event, FinishPass, Kind, NonBlockableEvent, NotifierRef, Operations, Owner,
         Registration, WouldBlock,
     },
     prelude::*,
@@ -22,10 +23,16 @@ use kernel::{
 /// Events that can be between their passes in one interval before another one waits in its first.
 const NODES: usize = 2;
 
-/// The ticket of what was zapped last in an interval; accessed under the lock of its space.
+/// The ticket of what was zapped last in what a notifier watches; accessed under the lock of its
+/// space.
 pub(crate) struct Last(Atomic<u64>);
 
 impl Last {
+    /// Nothing yet.
+    pub(crate) fn new() -> Self {
+        Self(Atomic::new(Ticket::FINISHED.into_raw()))
+    }
+
     pub(crate) fn get(&self, _locked: &State) -> Ticket {
         Ticket::from_raw(self.0.load(Relaxed))
     }
@@ -35,8 +42,8 @@ impl Last {
     }
 }
 
-/// An interval.
-pub(crate) struct Interval {
+/// An interval with a notifier of its own.
+pub(crate) struct Own {
     space: Arc<Space>,
     driver: Driver,
     start: u64,
@@ -44,38 +51,66 @@ pub(crate) struct Interval {
 }
 
 /// An interval that is told.
-pub(crate) type Registered = Registration<Interval, NODES>;
+pub(crate) enum Interval {
+    Own(Pin<KBox<Registration<Own, NODES>>>),
+    Shared(Shared),
+}
 
 impl Interval {
     /// Makes `driver` hear of `range`. Process context, may sleep; see `nullhz/mmu_batch.h`.
     pub(crate) fn insert(
         space: Arc<Space>,
         range: Range<usize>,
-        driver: Driver,
-    ) -> Result<Pin<KBox<Registered>>> {
+        mut driver: Driver,
+    ) -> Result<Pin<KBox<Self>>> {
+        if range.is_empty() {
+            return Err(EINVAL);
+        }
         // Dropped last, with no lock held.
         let memory = space.memory().ok_or(ESRCH)?;
-        let interval = Interval {
+        // Before the rest: nothing can fail once the driver is told.
+        let place = KBox::<Self>::new_uninit(GFP_KERNEL)?;
+        let block = space.device().tunables.block_of(&range);
+        if let Some(block) = block.filter(|_| driver.only_zaps()) {
+            let range = range.start as u64..range.end as u64;
+            match Shared::insert(&space, &memory, &block, range, driver)? {
+                Ok(shared) => return Ok(Pin::new(KBox::write(place, Self::Shared(shared)))),
+                Err(back) => driver = back,
+            }
+        }
+        let own = Own {
             space,
             driver,
             start: range.start as u64,
-            last: Last(Atomic::new(0)),
+            last: Last::new(),
         };
-        KBox::pin_init(Registration::new(&memory, range, interval), GFP_KERNEL)
+        let own = KBox::pin_init(Registration::new(&memory, range, own), GFP_KERNEL)?;
+        Ok(Pin::new(KBox::write(place, Self::Own(own))))
     }
 
-    /// Has the driver zap what is left of the interval, and waits until it is out of the TLB.
-    pub(crate) fn settle(&self, range: Range<usize>) {
-        let range = range.start as u64..range.end as u64;
-        let hit = Hit {
-            space: &self.space,
-            last: &self.last,
-            at: self.start,
-            span: self.space.span(&range),
-            whole: range,
-            kind: kind_of(Kind::Release),
-            removal: true,
-        };
+    /// What the kernel calls it.
+    pub(crate) fn notifier(&self) -> &NotifierRef {
+        match self {
+            Self::Own(own) => own,
+            Self::Shared(shared) => shared.notifier(),
+        }
+    }
+
+    /// Has the driver zap what is left, waits until it is out of the TLB, and tells it no more.
+    pub(crate) fn remove(self) {
+        match self {
+            Self::Own(own) => {
+                let range = own.range();
+                own.data().settle(range.start as u64..range.end as u64);
+            }
+            Self::Shared(shared) => shared.remove(),
+        }
+    }
+}
+
+impl Own {
+    fn settle(&self, range: Range<u64>) {
+        let hit = Hit::removal(&self.space, &self.last, &range);
         if let Some(ticket) = self.driver.start(&hit) {
             self.driver
                 .finish(self.space.device(), ticket, &hit.span, hit.kind);
@@ -83,21 +118,12 @@ impl Interval {
     }
 
     fn hit<'a>(&'a self, event: &Event<'_>) -> Hit<'a> {
-        let (whole, range) = (event.range(), event.overlap());
-        Hit {
-            space: &self.space,
-            last: &self.last,
-            at: self.start,
-            whole: whole.start as u64..whole.end as u64,
-            span: self.space.span(&(range.start as u64..range.end as u64)),
-            kind: kind_of(event.kind()),
-            removal: false,
-        }
+        Hit::new(&self.space, &self.last, self.start, event)
     }
 }
 
 /// As `enum mmu_notifier_event`; `exports.c` asserts the same.
-fn kind_of(kind: Kind) -> u32 {
+pub(crate) fn kind_of(kind: Kind) -> u32 {
     match kind {
         Kind::Unmap => 0,
         Kind::Clear => 1,
@@ -118,7 +144,7 @@ pub(crate) struct Pending {
     kind: u32,
 }
 
-impl Operations for Interval {
+impl Operations for Own {
     type Pending = Pending;
 
     fn start(&self, event: &BlockableEvent<'_>) -> Option<Pending> {

@@ -25,6 +25,7 @@ use kernel::prelude::*;
 
 mod abi;
 mod attributes;
+mod block;
 mod combine;
 mod deferral;
 mod device;

@@ -103,10 +103,7 @@ impl Spans {
     /// or right behind it, as those of an event's intervals do. Returns whether it was one.
     fn extend(&mut self, span: &Span) -> bool {
         let Some(last) = self.len.checked_sub(1) else {
-            let [first, ..] = &mut self.spans;
-            *first = *span;
-            // INVARIANT: one, which is not empty.
-            self.len = 1;
+            self.set(*span);
             return true;
         };
         let Some(last) = self.spans.get_mut(last) else {
@@ -118,6 +115,18 @@ impl Spans {
             last.end = last.end.max(span.end);
         }
         joins
+    }
+
+    /// Makes the set that of `span` alone.
+    pub fn set(&mut self, span: Span) {
+        if span.start >= span.end {
+            return self.fill();
+        }
+        let [first, ..] = &mut self.spans;
+        *first = span;
+        // INVARIANT: one, which is not empty.
+        self.len = 1;
+        self.full = false;
     }
 
     /// Makes the set stand for everything.

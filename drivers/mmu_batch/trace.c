@@ -8,10 +8,10 @@
 
 void nullhz_mmu_batch_trace_event(const char *device,
 				  const struct nullhz_mmu_batch_span *span,
-				  u32 kind, u32 outcome, u64 ticket)
+				  u64 intervals, u32 kind, u32 outcome, u64 ticket)
 {
 	trace_nullhz_mmu_batch_event(device, span->start, span->end, span->tag,
-				     kind, outcome, ticket);
+				     intervals, kind, outcome, ticket);
 }
 
 void nullhz_mmu_batch_trace_flush_begin(const char *device,

@@ -36,16 +36,17 @@
 			 { NULLHZ_MMU_BATCH_DRAIN_SHRINKER, "shrinker" },	\
 			 { NULLHZ_MMU_BATCH_DRAIN_RELEASE, "release" })
 
-/* An event has hit an interval, and this is what came of it. */
+/* An event has hit a notifier, with so many intervals, and this is what came of it. */
 TRACE_EVENT(nullhz_mmu_batch_event,
-	TP_PROTO(const char *device, u64 start, u64 end, u64 tag, u32 kind,
-		 u32 outcome, u64 ticket),
-	TP_ARGS(device, start, end, tag, kind, outcome, ticket),
+	TP_PROTO(const char *device, u64 start, u64 end, u64 tag, u64 intervals,
+		 u32 kind, u32 outcome, u64 ticket),
+	TP_ARGS(device, start, end, tag, intervals, kind, outcome, ticket),
 	TP_STRUCT__entry(
 		__string(device, device)
 		__field(u64, start)
 		__field(u64, end)
 		__field(u64, tag)
+		__field(u64, intervals)
 		__field(u64, ticket)
 		__field(u32, kind)
 		__field(u32, outcome)
@@ -55,13 +56,15 @@ TRACE_EVENT(nullhz_mmu_batch_event,
 		__entry->start = start;
 		__entry->end = end;
 		__entry->tag = tag;
+		__entry->intervals = intervals;
 		__entry->ticket = ticket;
 		__entry->kind = kind;
 		__entry->outcome = outcome;
 	),
-	TP_printk("device=%s tag=%llu start=%#llx end=%#llx kind=%s outcome=%s ticket=%llu",
+	TP_printk("device=%s tag=%llu start=%#llx end=%#llx intervals=%llu kind=%s outcome=%s ticket=%llu",
 		  __get_str(device), __entry->tag, __entry->start,
-		  __entry->end, nullhz_mmu_batch_show_kind(__entry->kind),
+		  __entry->end, __entry->intervals,
+		  nullhz_mmu_batch_show_kind(__entry->kind),
 		  nullhz_mmu_batch_show_outcome(__entry->outcome),
 		  __entry->ticket)
 );

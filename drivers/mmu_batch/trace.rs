@@ -2,7 +2,7 @@
 
 //! Names of what the tracepoints tell; `glue.h` has the same.
 
-/// What came of an event for an interval.
+/// What came of an event for a notifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// Something was zapped: the event goes on after a flush that begins from now on.

@@ -4,7 +4,7 @@
 
 use crate::gather::Limits;
 use crate::spans;
-use core::ops::RangeInclusive;
+use core::ops::{Range, RangeInclusive};
 use kernel::sync::atomic::{Atomic, Relaxed};
 
 /// A number within a range.
@@ -45,6 +45,8 @@ pub(crate) struct Tunables {
     pub(crate) gather_unmaps: Tunable,
     /// Pages of deferred unmaps that are flushed without waiting for more.
     pub(crate) gather_pages: Tunable,
+    /// What a notifier watches that several intervals share, MiB; 0: none is shared.
+    pub(crate) notifier_mib: Tunable,
 }
 
 /// Deferred unmaps that there is room for.
@@ -59,7 +61,16 @@ impl Tunables {
             gather_window_us: Tunable::new(100, 0..=100),
             gather_unmaps: Tunable::new(512, 1..=GATHER_UNMAPS),
             gather_pages: Tunable::new(16_384, 1..=1 << 20),
+            notifier_mib: Tunable::new(512, 0..=1 << 27),
         }
+    }
+
+    /// What the notifier watches that an interval shares with others; [`None`]: it has its own.
+    pub(crate) fn block_of(&self, range: &Range<usize>) -> Option<Range<usize>> {
+        let size = (self.notifier_mib.get() as usize) << 20;
+        let start = range.start.checked_div(size)?.checked_mul(size)?;
+        let end = start.checked_add(size)?;
+        (range.end <= end).then_some(start..end)
     }
 
     /// When deferred unmaps are flushed.
@@ -112,11 +123,11 @@ macro_rules! counters {
 counters! {
     /// Passes of the memory management over intervals of a space.
     events,
-    /// Callbacks: intervals that events have hit.
+    /// Intervals that events have hit.
     intervals,
-    /// Callbacks that found nothing live and nothing in flight.
+    /// Intervals of callbacks that found nothing live and nothing in flight.
     elided,
-    /// Callbacks that found nothing live, and waited for what was in flight.
+    /// Intervals of callbacks that found nothing live, and waited for what was in flight.
     joined,
     /// Waits that a flush of another thread has ended.
     combined,

@@ -24,6 +24,9 @@
 //! - What can be deferred is a [`DriverUnmap`], which takes the pages and the addresses with it. A
 //!   callback has none.
 //!
+//! A driver that zaps, and does nothing else, needs none of that: it has [`ZapOps`], and the
+//! library takes the lock, the ticket and the time to wait.
+//!
 //! One rule is not in the types. A callback has its interval's operations by reference, and cannot
 //! drop what is in there; but nothing stops it from looking up an interval elsewhere, behind a lock
 //! of the driver, and dropping that. It would wait for itself.
@@ -114,6 +117,47 @@ pub trait IntervalOps: Send + Sync + 'static {
         ticket.wait()
     }
 }
+
+/// What a driver does for its intervals that only zaps. Less can be said than with [`IntervalOps`],
+/// so that there is nothing to get wrong, and it costs least: an event that concerns one interval
+/// is flushed in its first pass.
+///
+/// `Interval::new()` takes it as [`Zaps`].
+pub trait ZapOps: Send + Sync + 'static {
+    /// The page table that the interval has its translations in. Protected by its space's lock.
+    type Shadow: Send;
+
+    /// Whether [`flushed()`](Self::flushed) does anything, and must be called for each interval.
+    const TELL_FLUSHED: bool = false;
+
+    /// Removes what `table` has in `range`; whether there was anything. If not, nothing is flushed.
+    ///
+    /// Process context, with the space's lock held; may sleep. Must not allocate memory that has to
+    /// be reclaimed, nor drop an interval.
+    fn zap(&self, table: &mut Self::Shadow, range: Range<u64>) -> Live;
+
+    /// Whether `table` has anything in `range`. For an event that must not block, if the space's
+    /// lock is free: when there is nothing, the memory management goes on, otherwise it does
+    /// without, or comes again.
+    ///
+    /// Must not sleep. [`Live::Something`] unless the driver looks.
+    fn live(&self, table: &Self::Shadow, range: Range<u64>) -> Live {
+        let _ = (table, range);
+        Live::Something
+    }
+
+    /// What was zapped in `range` is out of the TLB: unmap DMA, drop what was kept for it. May be
+    /// called where [`zap()`](Self::zap) has found nothing.
+    ///
+    /// Process context, without the space's lock; may sleep. Must not allocate memory that has to
+    /// be reclaimed, nor drop an interval.
+    fn flushed(&self, range: Range<u64>) {
+        let _ = range;
+    }
+}
+
+/// What has [`ZapOps`], as an interval takes it.
+pub struct Zaps<Z>(pub Z);
 
 /// A change of the CPU's page tables that an interval hears of.
 pub enum Event<'e, S> {

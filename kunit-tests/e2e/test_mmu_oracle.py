@@ -95,7 +95,7 @@ def judged(report):
 
 @pytest.mark.parametrize("way", NEAR)
 def test_short(vm, way):
-    modes = ",".join(mmu.BROADCASTS) if way in ALL_MODES else "batched"
+    modes = ",".join([*mmu.BROADCASTS, "typed"]) if way in ALL_MODES else "batched,typed"
     report = run(vm, way, modes=modes)
     assert ",".join(report["modes"]) == ",".join(sorted(modes.split(",")))
 

@@ -73,7 +73,8 @@ def one_munmap(vm, rounds):
         mode: [counts["flushes"] for counts in each["rounds"]] for mode, each in report["modes"].items()
     }
     assert flushes == {mode: [count] * rounds for mode, count in mmu.BROADCASTS.items()}
-    expected = {"events": 1, "intervals": mmu.INTERVALS, "tickets": mmu.INTERVALS, "flushes": 1}
+    # A ticket for each notifier: they are those of B1, with all intervals in them.
+    expected = {"events": 1, "intervals": mmu.INTERVALS, "tickets": mmu.BROADCASTS["b1"], "flushes": 1}
     expected |= dict.fromkeys(("elided", "joined", "would_block", "sync_flushes"), 0)
     for ours in report["modes"]["batched"]["rounds"]:
         assert {name: ours["library"][name] for name in expected} == expected
@@ -129,6 +130,16 @@ def driver_unmaps(vm, modes, rounds):
 @pytest.mark.exact
 def test_one_munmap_of_40_gb(vm):
     one_munmap(vm, 1)
+
+
+def test_one_munmap_by_callbacks_of_its_own(vm):
+    """W1 with a second pass for each interval: one flush all the same."""
+    report = mmu.workload(vm, "munmap", modes="typed", rounds=1, timeout=1800)
+    [ours] = report["modes"]["typed"]["rounds"]
+    assert ours["flushes"] == 1
+    assert ours["library"]["intervals"] == ours["library"]["tickets"] == mmu.INTERVALS
+    mmu.assert_agreement(report)
+    mmu.assert_right(report)
 
 
 def test_concurrent_callers_share_flushes(vm):

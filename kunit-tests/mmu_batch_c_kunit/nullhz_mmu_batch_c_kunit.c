@@ -5,6 +5,7 @@
  */
 
 #include <kunit/test.h>
+#include <linux/bits.h>
 #include <linux/completion.h>
 #include <linux/delay.h>
 #include <linux/err.h>
@@ -12,12 +13,15 @@
 #include <linux/mman.h>
 #include <linux/mmu_notifier.h>
 #include <linux/module.h>
+#include <linux/workqueue.h>
 #include <nullhz/mmu_batch.h>
 
 #define INTERVALS	40
 #define SIZE		(2 * PAGE_SIZE)
 #define TAG		7
 #define NAME		"kunit"
+/* Where its memory is, unless something else is there: all of it shares a notifier. */
+#define START		BIT(30)
 #define SLOW_MS		200
 
 struct fake;
@@ -123,9 +127,30 @@ static void piece_flushed(void *driver, const struct nullhz_mmu_batch_event *eve
 	piece->flushed_after = piece->fake->flushes;
 }
 
+/* Each has a notifier of its own, ... */
 static const struct nullhz_mmu_batch_interval_ops piece_ops = {
 	.zap = piece_zap,
 	.flushed = piece_flushed,
+};
+
+/* ... and all of these share one. */
+static const struct nullhz_mmu_batch_interval_ops sharing_ops = {
+	.zap = piece_zap,
+};
+
+static bool overlapping_zap(void *driver, const struct nullhz_mmu_batch_event *event)
+{
+	struct piece *piece = driver;
+	bool live = piece->live;
+
+	KUNIT_EXPECT_EQ(piece->fake->test, event->end - event->start, SIZE / 2);
+	piece->live = false;
+	piece->zaps++;
+	return live;
+}
+
+static const struct nullhz_mmu_batch_interval_ops overlapping_ops = {
+	.zap = overlapping_zap,
 };
 
 static bool unmap_zap(struct nullhz_mmu_batch_unmap *unmap)
@@ -172,7 +197,8 @@ static void fake_end(void *context)
 }
 
 /* Memory of this thread, in intervals, on a device that knows every @step'th of them. */
-static struct fake *fake_start(struct kunit *test, u32 step)
+static struct fake *fake_start_with(struct kunit *test, u32 step,
+				    const struct nullhz_mmu_batch_interval_ops *ops)
 {
 	struct fake *fake = kunit_kzalloc(test, sizeof(*fake), GFP_KERNEL);
 	u32 i;
@@ -181,7 +207,7 @@ static struct fake *fake_start(struct kunit *test, u32 step)
 	fake->test = test;
 	init_completion(&fake->begun);
 	init_completion(&fake->go_on);
-	fake->start = kunit_vm_mmap(test, NULL, 0, INTERVALS * SIZE, PROT_READ | PROT_WRITE,
+	fake->start = kunit_vm_mmap(test, NULL, START, INTERVALS * SIZE, PROT_READ | PROT_WRITE,
 				    MAP_ANONYMOUS | MAP_PRIVATE, 0);
 	KUNIT_ASSERT_NE(test, fake->start, 0);
 	KUNIT_ASSERT_FALSE(test, IS_ERR_VALUE((unsigned long)fake->start));
@@ -195,10 +221,20 @@ static struct fake *fake_start(struct kunit *test, u32 step)
 		piece->live = step && i % step == 0;
 		piece->interval = nullhz_mmu_batch_interval_insert(fake->space,
 								   fake->start + i * SIZE, SIZE,
-								   &piece_ops, piece);
+								   ops, piece);
 		KUNIT_EXPECT_NOT_ERR_OR_NULL(test, piece->interval);
 	}
 	return fake;
+}
+
+static struct fake *fake_start(struct kunit *test, u32 step)
+{
+	return fake_start_with(test, step, &piece_ops);
+}
+
+static struct fake *fake_start_sharing(struct kunit *test, u32 step)
+{
+	return fake_start_with(test, step, &sharing_ops);
 }
 
 /* Unmaps the first @count intervals. */
@@ -470,9 +506,8 @@ static void test_a_space_drains_at_its_end(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, unmap.released_after, 1);
 }
 
-static void test_the_sequence(struct kunit *test)
+static void expect_sequences(struct kunit *test, struct fake *fake)
 {
-	struct fake *fake = fake_start(test, 0);
 	struct mmu_interval_notifier *first, *last;
 	unsigned long first_seq, last_seq;
 
@@ -485,6 +520,119 @@ static void test_the_sequence(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, mmu_interval_read_retry(first, first_seq));
 	KUNIT_EXPECT_FALSE(test, mmu_interval_read_retry(last, last_seq));
 	nullhz_mmu_batch_space_unlock(fake->space);
+	fake_end(fake);
+}
+
+static void test_the_sequence(struct kunit *test)
+{
+	expect_sequences(test, fake_start(test, 0));
+}
+
+static void test_sequences_of_a_shared_notifier(struct kunit *test)
+{
+	expect_sequences(test, fake_start_sharing(test, 0));
+}
+
+static void test_one_event_of_a_shared_notifier(struct kunit *test)
+{
+	struct fake *fake = fake_start_sharing(test, 2);
+	u32 i;
+
+	/* All of them are asked, and what lies between those that had something is flushed. */
+	munmap_some(fake, 32);
+	KUNIT_EXPECT_EQ(test, fake->zaps, 32);
+	KUNIT_EXPECT_EQ(test, fake->flushes, 1);
+	KUNIT_EXPECT_EQ(test, fake->zapped_before, 32);
+	KUNIT_ASSERT_EQ(test, fake->count, 1);
+	expect_span(fake, 0, 0, 31);
+	for (i = 0; i < INTERVALS; i++)
+		KUNIT_EXPECT_EQ(test, fake->pieces[i].zaps, i < 32);
+	/* Nothing is left there. */
+	munmap_some(fake, 32);
+	KUNIT_EXPECT_EQ(test, fake->flushes, 1);
+	/* The others have something when they are removed: 32, 34, 36 and 38. */
+	fake_end(fake);
+	KUNIT_EXPECT_EQ(test, fake->flushes, 5);
+	KUNIT_EXPECT_EQ(test, fake->zaps, 32 + INTERVALS);
+}
+
+static void test_removal_from_a_shared_notifier(struct kunit *test)
+{
+	struct fake *fake = fake_start_sharing(test, 0);
+	struct piece *piece = &fake->pieces[3];
+
+	piece->live = true;
+	nullhz_mmu_batch_interval_remove(piece->interval);
+	piece->interval = NULL;
+	KUNIT_EXPECT_EQ(test, piece->zaps, 1);
+	KUNIT_EXPECT_EQ(test, fake->flushes, 1);
+	expect_span(fake, 0, 3, 1);
+	/* It is not told any more; its neighbours are. */
+	munmap_some(fake, 5);
+	KUNIT_EXPECT_EQ(test, piece->zaps, 1);
+	KUNIT_EXPECT_EQ(test, fake->zaps, 5);
+	fake_end(fake);
+}
+
+static void test_an_overlap(struct kunit *test)
+{
+	struct fake *fake = fake_start_sharing(test, 0);
+	struct piece other = { .fake = fake, .live = true };
+	struct nullhz_mmu_batch_interval *interval;
+
+	/* Over the first one, whose address its zap() is told. */
+	fake->pieces[0].live = true;
+	interval = nullhz_mmu_batch_interval_insert(fake->space, fake->start, SIZE / 2,
+						    &overlapping_ops, &other);
+	KUNIT_EXPECT_NOT_ERR_OR_NULL(test, interval);
+	munmap_some(fake, 1);
+	KUNIT_EXPECT_EQ(test, fake->pieces[0].zaps, 1);
+	KUNIT_EXPECT_EQ(test, other.zaps, 1);
+	KUNIT_EXPECT_GE(test, fake->flushes, 1);
+	nullhz_mmu_batch_interval_remove(interval);
+	KUNIT_EXPECT_EQ(test, other.zaps, 2);
+	fake_end(fake);
+}
+
+struct late {
+	struct work_struct work;
+	struct fake *fake;
+	struct piece *piece;
+	bool waited;
+};
+
+/* While an event is flushed: an interval in its range, and a reader of that. */
+static void come_late(struct work_struct *work)
+{
+	struct late *late = container_of(work, struct late, work);
+	struct fake *fake = late->fake;
+	u64 start = fake->start + (late->piece - fake->pieces) * SIZE;
+
+	wait_for_completion_timeout(&fake->begun, 30 * HZ);
+	late->piece->interval = nullhz_mmu_batch_interval_insert(fake->space, start, SIZE,
+								 &sharing_ops, late->piece);
+	complete(&fake->go_on);
+	if (IS_ERR(late->piece->interval))
+		return;
+	mmu_interval_read_begin(nullhz_mmu_batch_interval_notifier(late->piece->interval));
+	late->waited = READ_ONCE(fake->over);
+}
+
+static void test_who_comes_late_to_a_shared_notifier(struct kunit *test)
+{
+	struct fake *fake = fake_start_sharing(test, 0);
+	struct late late = { .fake = fake, .piece = &fake->pieces[1] };
+
+	nullhz_mmu_batch_interval_remove(late.piece->interval);
+	fake->pieces[0].live = true;
+	fake->slow = true;
+	INIT_WORK_ONSTACK(&late.work, come_late);
+	schedule_work(&late.work);
+	munmap_some(fake, 2);
+	flush_work(&late.work);
+	destroy_work_on_stack(&late.work);
+	KUNIT_EXPECT_NOT_ERR_OR_NULL(test, late.piece->interval);
+	KUNIT_EXPECT_TRUE(test, late.waited);
 	fake_end(fake);
 }
 
@@ -503,6 +651,11 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE(test_events_wait_for_unmaps),
 	KUNIT_CASE(test_a_space_drains_at_its_end),
 	KUNIT_CASE(test_the_sequence),
+	KUNIT_CASE(test_sequences_of_a_shared_notifier),
+	KUNIT_CASE(test_one_event_of_a_shared_notifier),
+	KUNIT_CASE(test_removal_from_a_shared_notifier),
+	KUNIT_CASE(test_an_overlap),
+	KUNIT_CASE(test_who_comes_late_to_a_shared_notifier),
 	{}
 };
 

@@ -2,14 +2,14 @@
 
 //! A device with a page table and a TLB, in software, and what combining stands on in the kernel.
 
-use crate::combine::{wait, Caller, Pending, Platform, Queue, Round};
+use crate::combine::{wait, Caller, Owed, Pending, Platform, Queue, Round};
 use crate::combine::{Ticket, Unanswered, Waited, Word, Zap};
 use crate::spans::{Span, Spans};
 use core::array;
 use kernel::{
     prelude::*,
     sync::{
-        atomic::{Acquire, Atomic, AtomicFlag, Relaxed, Release},
+        atomic::{Acquire, Atomic, AtomicFlag, Full, Relaxed, Release},
         lock::{mutex::MutexBackend, Guard},
         new_condvar,
         new_mutex,
@@ -43,8 +43,8 @@ impl Word for Atomic<u64> {
         self.store(value, Release);
     }
 
-    fn increment_release(&self) {
-        self.fetch_add(1u64, Release);
+    fn add_full(&self, n: u64) {
+        self.fetch_add(n, Full);
     }
 }
 
@@ -113,6 +113,8 @@ pub(crate) struct Machine {
     pending: RawSpinLock<Pending>,
     finished: Atomic<u64>,
     released: Atomic<u64>,
+    waiting: Atomic<u64>,
+    hurried: Atomic<u64>,
     #[pin]
     lead: Mutex<Spans>,
     #[pin]
@@ -142,6 +144,8 @@ impl Machine {
             pending <- new_raw_spinlock!(Pending::NEW, "nullhz_mmu_batch_kunit_pending"),
             finished: Atomic::new(0),
             released: Atomic::new(0),
+            waiting: Atomic::new(0),
+            hurried: Atomic::new(0),
             lead <- new_mutex!(Spans::EMPTY, "nullhz_mmu_batch_kunit_lead"),
             even <- Sleepers::new(),
             odd <- Sleepers::new(),
@@ -163,16 +167,27 @@ impl Machine {
         let Some(page) = self.pages.get(index) else {
             return;
         };
-        let ticket = {
+        let owed = {
             let mut last = self.table.lock();
             let zap = Zap::begin(self, span(index));
             let live = page.mapped.xchg(false, Relaxed);
-            zap.done(self, span(index), &mut last, live)
-        };
-        if let Some(ticket) = ticket {
-            if wait(self, ticket, || caller) == Waited::Led {
-                self.seen.led.add(1u64, Relaxed);
+            match index % 2 {
+                0 => zap.done_at_once(self, span(index), &mut last, live),
+                _ => zap
+                    .done(self, span(index), &mut last, live)
+                    .map_or(Owed::Nothing, Owed::Ticket),
             }
+        };
+        let waited = match owed {
+            Owed::Nothing => Waited::Not,
+            Owed::Ticket(ticket) => wait(self, ticket, || caller),
+            Owed::Flush(closed) => {
+                closed.flush();
+                Waited::Led
+            }
+        };
+        if waited == Waited::Led {
+            self.seen.led.add(1u64, Relaxed);
         }
         // Until it is mapped anew, it is somebody else's.
         page.freed.store(true, Relaxed);
@@ -242,6 +257,14 @@ impl Platform for Machine {
 
     fn released(&self) -> &Atomic<u64> {
         &self.released
+    }
+
+    fn waiting(&self) -> &Atomic<u64> {
+        &self.waiting
+    }
+
+    fn hurried(&self) -> &Atomic<u64> {
+        &self.hurried
     }
 
     fn lead(&self) -> Self::Lead<'_> {

@@ -37,8 +37,10 @@ pub const B1: u32 = 1;
 pub const B2: u32 = 2;
 /// `NULLHZ_SOFT_GPU_BATCHED`: nullhz_mmu_batch.
 pub const BATCHED: u32 = 3;
+/// `NULLHZ_SOFT_GPU_TYPED`: as [`BATCHED`], with callbacks of its own for both passes.
+pub const TYPED: u32 = 4;
 /// `NULLHZ_SOFT_GPU_MODES`: how many there are.
-pub const MODES: u32 = 4;
+pub const MODES: u32 = 5;
 
 /// `NULLHZ_SOFT_GPU_F_*`: [`Info::features`].
 pub mod feature {
@@ -124,7 +126,7 @@ record! {
 record! {
     /// `struct nullhz_soft_gpu_mode`.
     Mode: 8 {
-        /// [`B0`] to [`BATCHED`].
+        /// [`B0`] to [`TYPED`].
         mode: u32,
         /// 0.
         pad: u32,
@@ -358,7 +360,7 @@ record! {
         would_block: u64,
         /// Pages taken out of the page table.
         zapped: u64,
-        /// In those calls, with their flushes; not of BATCHED.
+        /// In those calls, with their flushes; not of BATCHED and TYPED.
         event_ns: u64,
         /// In the longest of those calls.
         event_max_ns: u64,

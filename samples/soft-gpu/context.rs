@@ -123,7 +123,7 @@ impl Context {
     }
 
     fn is_batched(&self) -> bool {
-        self.mirror.lock().mode() == abi::BATCHED
+        self.mirror.lock().is_batched()
     }
 
     pub(crate) fn mode(&self, raw: &abi::Mode, mm: &MmWithUser) -> Result {

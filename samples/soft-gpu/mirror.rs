@@ -82,6 +82,11 @@ impl Mirror {
         self.mode
     }
 
+    /// Whether the library does it.
+    pub(crate) fn is_batched(&self) -> bool {
+        matches!(self.mode, abi::BATCHED | abi::TYPED)
+    }
+
     pub(crate) fn intervals(&self) -> u64 {
         self.ranges.iter().map(Registered::intervals).sum()
     }
@@ -154,6 +159,7 @@ impl Mirror {
             }
             let notifier = match self.mode {
                 abi::BATCHED => Notifier::batched(range.clone(), space)?,
+                abi::TYPED => Notifier::typed(range.clone(), space)?,
                 mode => Notifier::flushing(mm, range.clone(), shared, mode == abi::B2)?,
             };
             let notifier = Arc::new(notifier, GFP_KERNEL_ACCOUNT)?;
@@ -255,7 +261,7 @@ impl Mirror {
 
     /// Empties `range` of the page table; nothing of it is in a TLB any more after that.
     fn unmap(&self, range: Range<u64>, shared: &Shared, space: &Space) {
-        if self.mode == abi::BATCHED {
+        if self.is_batched() {
             let _shadow = space.lock();
             shared.unmap(range);
         } else {

@@ -6,10 +6,11 @@
 //! only then let the memory management go on. The lock is held across the flush, as Xe holds its
 //! `notifier_lock`: who finds nothing mapped has then also waited for the flush of whoever zapped
 //! it, and may go on without one. [`Batched`] leaves all of that to nullhz_mmu_batch, and only
-//! zaps; how long an event takes it does not know, so that only the others measure it.
+//! zaps; how long an event takes it does not know, so that only the others measure it. [`Typed`] is
+//! the same for drivers that have more to do.
 
 use crate::hardware::elapsed;
-use crate::mmu_batch::{self, Event, IntervalOps, Live, Pass1};
+use crate::mmu_batch::{self, Event, IntervalOps, Live, Pass1, ZapOps, Zaps};
 use crate::shared::Shared;
 use core::{convert::Infallible, ops::Range};
 use kernel::{
@@ -81,23 +82,43 @@ impl Operations for Flushing {
     }
 }
 
+/// Removes what is in `range`.
+fn zap(shared: &Shared, range: Range<u64>) -> Live {
+    let zapped = shared.table.zap(range);
+    shared.counters.zap(zapped);
+    Live::when(zapped != 0)
+}
+
+/// Whether anything is in `range`.
+fn live(shared: &Shared, range: Range<u64>) -> Live {
+    Live::when(shared.table.has_any(range))
+}
+
 /// With the library.
 pub(crate) struct Batched;
 
-impl IntervalOps for Batched {
+impl ZapOps for Batched {
     type Shadow = Arc<Shared>;
-    const SECOND_PASS: bool = false;
+
+    fn zap(&self, shared: &mut Arc<Shared>, range: Range<u64>) -> Live {
+        zap(shared, range)
+    }
+
+    fn live(&self, shared: &Arc<Shared>, range: Range<u64>) -> Live {
+        live(shared, range)
+    }
+}
+
+/// With the library, and a say in both passes.
+pub(crate) struct Typed;
+
+impl IntervalOps for Typed {
+    type Shadow = Arc<Shared>;
 
     fn start<'e>(&self, event: Event<'e, Arc<Shared>>) -> Pass1<'e> {
         match event {
-            Event::Blockable(event) => event.zap(|shared, range| {
-                let zapped = shared.table.zap(range);
-                shared.counters.zap(zapped);
-                Live::when(zapped != 0)
-            }),
-            Event::NonBlockable(event) => event
-                .check(|shared, range| Live::when(shared.table.has_any(range)))
-                .into(),
+            Event::Blockable(event) => event.zap(|shared, range| zap(shared, range)),
+            Event::NonBlockable(peek) => peek.check(|shared, range| live(shared, range)).into(),
         }
     }
 }
@@ -105,7 +126,8 @@ impl IntervalOps for Batched {
 /// A notifier of the kernel.
 pub(crate) enum Notifier {
     Flushing(Pin<KBox<Registration<Flushing>>>, Arc<Shared>),
-    Batched(mmu_batch::Interval<Batched>, Arc<Space>),
+    Batched(mmu_batch::Interval<Zaps<Batched>>, Arc<Space>),
+    Typed(mmu_batch::Interval<Typed>, Arc<Space>),
 }
 
 impl Notifier {
@@ -128,8 +150,14 @@ impl Notifier {
 
     /// With the library.
     pub(crate) fn batched(range: Range<u64>, space: &Arc<Space>) -> Result<Self> {
-        let interval = mmu_batch::Interval::new(space, range, Batched)?;
+        let interval = mmu_batch::Interval::new(space, range, Zaps(Batched))?;
         Ok(Self::Batched(interval, space.clone()))
+    }
+
+    /// The same with callbacks of its own.
+    pub(crate) fn typed(range: Range<u64>, space: &Arc<Space>) -> Result<Self> {
+        let interval = mmu_batch::Interval::new(space, range, Typed)?;
+        Ok(Self::Typed(interval, space.clone()))
     }
 
     /// What the kernel calls it.
@@ -137,6 +165,7 @@ impl Notifier {
         match self {
             Self::Flushing(registration, _) => registration,
             Self::Batched(interval, _) => interval.notifier(),
+            Self::Typed(interval, _) => interval.notifier(),
         }
     }
 
@@ -149,6 +178,10 @@ impl Notifier {
                 (!registration.read_retry(sequence)).then(|| f(shared))
             }
             Self::Batched(interval, space) => {
+                let shared = space.lock();
+                (!shared.retry(interval, sequence)).then(|| f(&shared))
+            }
+            Self::Typed(interval, space) => {
                 let shared = space.lock();
                 (!shared.retry(interval, sequence)).then(|| f(&shared))
             }

@@ -133,8 +133,8 @@ pub(crate) struct Shared {
     pub(crate) hardware: Arc<Hardware>,
     pub(crate) table: Table,
     pub(crate) counters: Counters,
-    /// Held while entries of the page table change, except in mode BATCHED, which has the lock of
-    /// its space.
+    /// Held while entries of the page table change, but with the library, which has the lock of its
+    /// space.
     #[pin]
     pub(crate) lock: Mutex<()>,
     #[pin]

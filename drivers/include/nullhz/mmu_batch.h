@@ -104,8 +104,9 @@ struct nullhz_mmu_batch_event {
  * @flushed: what @zap has removed is out of the TLB: unmap DMA, drop what was
  *	kept for it. May be called for an event for which @zap has found nothing.
  *	Called without the space's lock, may sleep, must not allocate memory that
- *	has to be reclaimed. NULL: nothing to do, which is cheaper: then only the
- *	first interval of an event that a flush is for has a second pass.
+ *	has to be reclaimed. NULL: nothing to do, which is much cheaper:
+ *	then intervals that do not overlap share a notifier (tunables/notifier_mib),
+ *	and an event that hits one notifier has no second pass.
  * @start: NULL; for the Rust API
  * @finish: NULL; for the Rust API
  */
@@ -264,7 +265,8 @@ void nullhz_mmu_batch_interval_remove(struct nullhz_mmu_batch_interval *interval
  * @interval: the interval
  *
  * For &struct hmm_range.notifier, mmu_interval_read_begin() and
- * mmu_interval_read_retry(). The sequence is set by the library.
+ * mmu_interval_read_retry(). The sequence is set by the library. It is not for
+ * mmu_interval_notifier_remove(), nor for anything else.
  *
  * Context: any.
  * Return: the notifier; valid until the interval is removed.

@@ -9,22 +9,24 @@
 //! #[path = "../../drivers/include/nullhz/mmu_batch.rs"]
 //! mod mmu_batch;
 //!
-//! impl IntervalOps for Mapping {
+//! impl ZapOps for Mapping {
 //!     type Shadow = PageTable;
 //!
-//!     fn start<'e>(&self, event: Event<'e, PageTable>) -> Pass1<'e> {
-//!         match event {
-//!             Event::Blockable(event) => event.zap(|table, range| table.clear(range)),
-//!             Event::NonBlockable(peek) => peek.check(|table, range| table.any(range)).into(),
-//!         }
+//!     fn zap(&self, table: &mut PageTable, range: Range<u64>) -> Live {
+//!         table.clear(range)
+//!     }
+//!
+//!     fn live(&self, table: &PageTable, range: Range<u64>) -> Live {
+//!         table.any(range)
 //!     }
 //! }
 //!
 //! let device = Device::register(c"gpu0", &THIS_MODULE, gpu, None)?;
 //! let space = Space::new(device, mm, pasid, PageTable::new())?;
-//! let interval = Interval::new(&space, start..end, Mapping::new())?;
+//! let interval = Interval::new(&space, start..end, Zaps(Mapping::new()))?;
 //! ```
 //!
+//! A driver that has more to do in a callback than to zap implements [`IntervalOps`] instead.
 //! `drivers/mmu_batch/porting.md` leads through it.
 
 // Each driver uses its own part, and keeps it to itself.
@@ -57,11 +59,11 @@ mod spans;
 #[path = "../../mmu_batch/typestate.rs"]
 mod typestate;
 
-pub use interval::Interval;
+pub use interval::{Callbacks, Interval};
 pub use spans::Span;
 pub use typestate::{
     Blockable, DriverUnmap, Event, Flushed, Guard, IntervalOps, Lease, Live, NonBlockable, Pages,
-    Pass1, Peek, Queue, Ticket, Zapped,
+    Pass1, Peek, Queue, Ticket, ZapOps, Zapped, Zaps,
 };
 
 /// Opaque structures of the C header.
@@ -348,7 +350,7 @@ impl<S: Send> Shadow<'_, S> {
     /// nothing may be put into the page table, and everything begins again. So it does if
     /// `interval` is of another space.
     #[must_use]
-    pub fn retry<O: IntervalOps<Shadow = S>>(&self, interval: &Interval<O>, seq: Sequence) -> bool {
+    pub fn retry<O: Callbacks<Shadow = S>>(&self, interval: &Interval<O>, seq: Sequence) -> bool {
         let of_this = core::ptr::eq(&raw const **interval.space(), self.space);
         !of_this || interval.notifier().read_retry(seq)
     }

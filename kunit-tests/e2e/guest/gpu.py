@@ -7,7 +7,7 @@ import os
 DEVICE = "/dev/nullhz-soft-gpu"
 MAGIC, LAST = 0xF4, 15
 PAGE = 4096
-B0, B1, B2, BATCHED = range(4)
+B0, B1, B2, BATCHED, TYPED = range(5)
 WRITE, RANDOM, WAIT = 1, 2, 1
 
 

@@ -39,7 +39,8 @@
 #define NULLHZ_SOFT_GPU_B1		1	/* a notifier and a flush per 512 MB */
 #define NULLHZ_SOFT_GPU_B2		2	/* a notifier per process, a full flush per event */
 #define NULLHZ_SOFT_GPU_BATCHED		3	/* nullhz_mmu_batch; its tunables are in sysfs */
-#define NULLHZ_SOFT_GPU_MODES		4
+#define NULLHZ_SOFT_GPU_TYPED		4	/* as BATCHED, by a driver with two passes */
+#define NULLHZ_SOFT_GPU_MODES		5
 
 /* struct nullhz_soft_gpu_info.features */
 #define NULLHZ_SOFT_GPU_F_BIND		0x01	/* BIND, UNBIND, SUBMIT */
@@ -53,7 +54,7 @@ struct nullhz_soft_gpu_info {
 	__u32 abi_version;
 	__u32 modes;		/* bit n: there is mode n */
 	__u32 features;		/* NULLHZ_SOFT_GPU_F_* */
-	__u32 mode;		/* of this file; the last of .modes at first */
+	__u32 mode;		/* of this file; BATCHED at first */
 	__u32 cpus;		/* CPUs are numbered from 0, and so are the TLBs */
 	__u32 tlb_entries;	/* of each TLB */
 	__u32 context;		/* of this file, in entries of the TLBs */
@@ -234,7 +235,7 @@ struct nullhz_soft_gpu_counters {
 	__u64 elided;		/* of those, nothing was mapped there */
 	__u64 would_block;	/* of those, could not sleep, and there was something */
 	__u64 zapped;		/* pages taken out of the page table */
-	__u64 event_ns;		/* in those calls, with their flushes; not of BATCHED */
+	__u64 event_ns;		/* in those calls, with their flushes; not of BATCHED, TYPED */
 	__u64 event_max_ns;
 	__u64 faults;		/* pages faulted in */
 	__u64 refused;		/* pages that could not be */

@@ -18,6 +18,8 @@ from nullhz.errors import NodeError
 
 PROGRAM = "/usr/lib/nullhz/nullhz-soft-gpu"
 LIBRARY = "/sys/devices/faux/nullhz_mmu_batch.soft-gpu"
+# What intervals share a notifier of.
+NOTIFIER = f"{LIBRARY}/tunables/notifier_mib"
 BASELINES = {
     "b0": "a flush per interval",
     "b1": "a flush per notifier of 512 MB, as Xe",
@@ -143,15 +145,18 @@ def oracle(vm, table):
 
 
 def uncontended(vm, table):
-    """One thread, one interval: nothing to combine. Beside it, what B2 differs from itself by."""
+    """One thread, one interval: nothing to combine. Beside it, what the others differ from themselves by."""
     options = ("churn", "--threads", 1, "--pages", 1, "--operations", CALLS)
-    runs = [agree(work(vm, *options, modes=f"b2,{OURS}")) for _ in range(UNCONTENDED_RUNS)]
-    ours, theirs = ([p50_us(report, mode) for report in runs] for mode in (OURS, "b2"))
-    added = statistics.median(mine - other for mine, other in zip(ours, theirs, strict=True))
-    first, _, last = statistics.quantiles(theirs)
-    spread = f"half of {UNCONTENDED_RUNS} runs within {last - first:.1f} us"
-    baseline = f"madvise() with {BASELINES['b2']}; {spread}"
-    table.add("mmu.uncontended_added_us", added, "us", baseline, statistics.median(theirs))
+    runs = [agree(work(vm, *options, modes=f"b0,b2,{OURS}")) for _ in range(UNCONTENDED_RUNS)]
+    ours = [p50_us(report, OURS) for report in runs]
+    for mode in ("b0", "b2"):
+        theirs = [p50_us(report, mode) for report in runs]
+        added = statistics.median(mine - other for mine, other in zip(ours, theirs, strict=True))
+        first, _, last = statistics.quantiles(theirs)
+        spread = f"half of {UNCONTENDED_RUNS} runs within {last - first:.1f} us"
+        baseline = f"madvise() with {BASELINES[mode]}; {spread}"
+        median = statistics.median(theirs)
+        table.add("mmu.uncontended_added_us", added, "us", baseline, median, against=mode)
 
 
 def instructions_uncontended(vm, table):
@@ -170,11 +175,13 @@ def instructions_of_one_munmap(vm, table):
     options = ("munmap", "--intervals", COUNTED)
     bare = work(vm, *options, "--bare", modes=OURS)["modes"][OURS]["latency_ns"]["p50"]
     theirs = work(vm, *options, modes="b2")["modes"]["b2"]["latency_ns"]["p50"]
-    # As many notifiers as B0, as B1, and as B2.
-    for watched in (1, 256, COUNTED):
-        report = agree(work(vm, *options, "--notifier-kib", watched * INTERVAL_KIB, modes=OURS))
+    default = vm.run(["cat", NOTIFIER]).stdout.strip()
+    # As many intervals as B0 has notifiers, as B1, and as B2; the first also with one for each.
+    for size, shared_mib in ((1, 0), (1, default), (256, default), (COUNTED, default)):
+        vm.run(f"echo {shared_mib} > {NOTIFIER}")
+        report = agree(work(vm, *options, "--notifier-kib", size * INTERVAL_KIB, modes=OURS))
         ours = report["modes"][OURS]["latency_ns"]["p50"]
-        more = {"notifiers": COUNTED // watched}
+        more = {"intervals": COUNTED // size, "notifier_mib": shared_mib}
         baseline = f"{BASELINES['b2']}, 1 notifier; munmap() of {COUNTED} intervals, instructions"
         table.add("mmu.w1_munmap_instructions", ours, "insns", baseline, theirs, **more)
         ours, baseline_ns = (ns - bare for ns in (ours, theirs))

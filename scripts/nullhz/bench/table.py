@@ -2,7 +2,8 @@
 """The rows of a run."""
 
 # What tells rows of one name apart.
-KEYS = ("client", "against", "notifiers", "window_us", "stat", "ranks", "dirty_mib", "preflush")
+KEYS = ("client", "against", "intervals", "notifier_mib", "window_us", "stat", "ranks")
+KEYS += ("dirty_mib", "preflush")
 
 
 def percentile(values, percent):

@@ -65,6 +65,7 @@ def introduce(story):
 def hang(story, training):
     """Rank 0 stalls in D state. Returns what the steps after this need."""
     vm, reader, step = story.vm, story.reader, story.step
+    training.far_from_a_checkpoint()
     position = reader.position
     vm.run(["fsfreeze", "-f", LOGS])
     frozen = time.monotonic()

@@ -17,6 +17,8 @@ REFERENCE = "/run/reference"
 # Without heartbeats for so long a step has stalled. Fixed, so that the demo need not first
 # train for as long as learning takes.
 DEADLINE_MS = 1500
+# Every so many steps.
+CHECKPOINT = 40
 ENDLESS = 1_000_000
 # Small: an emulated CPU takes some 40 ms for a step of it.
 MODEL = "--batch 2 --context 10 --width 16 --heads 2 --layers 1"
@@ -47,7 +49,7 @@ class Training:
 
     def start(self, steps=ENDLESS):
         """Trains in the background; returns the log's first line when two steps are done."""
-        command = self.command(CURRENT, LOG, steps, "--checkpoint-every", 40, "--require-watchdog")
+        command = self.command(CURRENT, LOG, steps, "--checkpoint-every", CHECKPOINT, "--require-watchdog")
         command += ["--name", "demo", "--deadline", f"step={DEADLINE_MS}"]
         position = self.story.reader.position
         self._job = self.vm.spawn(command, timeout=None)
@@ -80,6 +82,14 @@ class Training:
         """The step that it is in, which is a later one."""
         until(lambda: self.last_step() > after, 15, f"training has stopped at step {after}")
         return self.last_step()
+
+    def far_from_a_checkpoint(self):
+        """Waits for a step that none follows soon: a rank that writes one has much more time."""
+        until(
+            lambda: self.last_step() % CHECKPOINT in range(2, CHECKPOINT // 2),
+            60,
+            "there is nothing but checkpoints",
+        )
 
     def finish(self):
         """Waits until all steps are done; returns the last one."""

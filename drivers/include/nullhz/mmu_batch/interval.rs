@@ -7,7 +7,7 @@ use super::{
     nullhz_mmu_batch_event_unlock, nullhz_mmu_batch_event_wait, nullhz_mmu_batch_event_zapped,
     nullhz_mmu_batch_interval_insert, nullhz_mmu_batch_interval_notifier,
     nullhz_mmu_batch_interval_remove,
-    typestate::{Event, Finish, Flushed, IntervalOps, Pass, Pass1, Ticket},
+    typestate::{Event, Finish, Flushed, IntervalOps, Pass, Pass1, Ticket, ZapOps, Zaps},
     RawInterval, Space,
 };
 use core::{
@@ -22,8 +22,59 @@ use kernel::{
     sync::Arc, //
 };
 
+mod sealed {
+    use super::abi;
+
+    pub trait Sealed {
+        /// Functions that take an `Inner<Self>`.
+        const RAW: abi::IntervalOps;
+    }
+}
+
+/// What an interval calls: any [`IntervalOps`], and any [`ZapOps`] as [`Zaps`].
+pub trait Callbacks: sealed::Sealed + Send + Sync + 'static {
+    /// The page table that the interval has its translations in. Protected by its space's lock.
+    type Shadow: Send;
+}
+
+impl<O: IntervalOps> Callbacks for O {
+    type Shadow = O::Shadow;
+}
+
+impl<O: IntervalOps> sealed::Sealed for O {
+    const RAW: abi::IntervalOps = abi::IntervalOps {
+        zap: None,
+        live: None,
+        flushed: None,
+        start: Some(start::<O>),
+        finish: if O::SECOND_PASS {
+            Some(finish::<O>)
+        } else {
+            None
+        },
+    };
+}
+
+impl<Z: ZapOps> Callbacks for Zaps<Z> {
+    type Shadow = Z::Shadow;
+}
+
+impl<Z: ZapOps> sealed::Sealed for Zaps<Z> {
+    const RAW: abi::IntervalOps = abi::IntervalOps {
+        zap: Some(zap::<Z>),
+        live: Some(live::<Z>),
+        flushed: if Z::TELL_FLUSHED {
+            Some(flushed::<Z>)
+        } else {
+            None
+        },
+        start: None,
+        finish: None,
+    };
+}
+
 /// What an interval's functions are called with.
-struct Inner<O: IntervalOps> {
+struct Inner<O: Callbacks> {
     ops: O,
     space: Arc<Space<O::Shadow>>,
 }
@@ -38,29 +89,19 @@ struct Inner<O: IntervalOps> {
 /// # Invariants
 ///
 /// `raw` is an interval that was inserted with `inner` and functions that take it.
-pub struct Interval<O: IntervalOps> {
+pub struct Interval<O: Callbacks> {
     raw: NonNull<RawInterval>,
     inner: KBox<Inner<O>>,
 }
 
 // SAFETY: An interval may be removed by another thread than the one that inserted it; `O` is
 // `Send`, and so is the space.
-unsafe impl<O: IntervalOps> Send for Interval<O> {}
+unsafe impl<O: Callbacks> Send for Interval<O> {}
 // SAFETY: A shared interval gives access to its notifier and to `O`, which is `Sync`.
-unsafe impl<O: IntervalOps> Sync for Interval<O> {}
+unsafe impl<O: Callbacks> Sync for Interval<O> {}
 
-impl<O: IntervalOps> Interval<O> {
-    const OPS: abi::IntervalOps = abi::IntervalOps {
-        zap: None,
-        live: None,
-        flushed: None,
-        start: Some(start::<O>),
-        finish: if O::SECOND_PASS {
-            Some(finish::<O>)
-        } else {
-            None
-        },
-    };
+impl<O: Callbacks> Interval<O> {
+    const OPS: abi::IntervalOps = O::RAW;
 
     /// Makes the driver hear of `range`.
     ///
@@ -108,7 +149,7 @@ impl<O: IntervalOps> Interval<O> {
     }
 }
 
-impl<O: IntervalOps> Deref for Interval<O> {
+impl<O: Callbacks> Deref for Interval<O> {
     type Target = O;
 
     fn deref(&self) -> &O {
@@ -116,7 +157,7 @@ impl<O: IntervalOps> Deref for Interval<O> {
     }
 }
 
-impl<O: IntervalOps> Drop for Interval<O> {
+impl<O: Callbacks> Drop for Interval<O> {
     fn drop(&mut self) {
         // SAFETY: An interval by the type's invariant, and not used after this.
         unsafe { nullhz_mmu_batch_interval_remove(self.raw.as_ptr()) };
@@ -218,4 +259,36 @@ unsafe extern "C" fn finish<O: IntervalOps>(driver: *mut c_void, event: *mut abi
         };
         let _: Flushed<'_> = inner.ops.finish(Ticket::new(&callback));
     }
+}
+
+/// # Safety
+///
+/// `driver` is an `Inner<Zaps<Z>>`, `event` valid, and the lock of its space held, until this
+/// returns.
+unsafe extern "C" fn zap<Z: ZapOps>(driver: *mut c_void, event: *const abi::Event) -> bool {
+    // SAFETY: As demanded of the caller.
+    let (inner, event) = unsafe { (&*driver.cast::<Inner<Zaps<Z>>>(), &*event) };
+    // SAFETY: The lock is held, and nobody else has the page table.
+    let table = unsafe { &mut *inner.space.shadow.get() };
+    inner.ops.0.zap(table, event.start..event.end).any()
+}
+
+/// # Safety
+///
+/// As [`zap()`].
+unsafe extern "C" fn live<Z: ZapOps>(driver: *mut c_void, event: *const abi::Event) -> bool {
+    // SAFETY: As demanded of the caller.
+    let (inner, event) = unsafe { (&*driver.cast::<Inner<Zaps<Z>>>(), &*event) };
+    // SAFETY: The lock is held, and nobody else has the page table.
+    let table = unsafe { &*inner.space.shadow.get() };
+    inner.ops.0.live(table, event.start..event.end).any()
+}
+
+/// # Safety
+///
+/// `driver` is an `Inner<Zaps<Z>>`, and `event` valid, both until this returns.
+unsafe extern "C" fn flushed<Z: ZapOps>(driver: *mut c_void, event: *const abi::Event) {
+    // SAFETY: As demanded of the caller.
+    let (inner, event) = unsafe { (&*driver.cast::<Inner<Zaps<Z>>>(), &*event) };
+    inner.ops.0.flushed(event.start..event.end);
 }

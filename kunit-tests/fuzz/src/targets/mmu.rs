@@ -7,8 +7,8 @@ use std::collections::{BTreeSet, VecDeque};
 
 use crate::input::Input;
 use nullhz_mmu_batch_host::combine::{
-    is_finished, wait, Caller, Pending, Platform, Queue, Round, Ticket, Unanswered, Waited, Word,
-    Zap,
+    is_finished, wait, Caller, Owed, Pending, Platform, Queue, Round, Ticket, Unanswered, Waited,
+    Word, Zap,
 };
 use nullhz_mmu_batch_host::gather::{Cause, Due, Gather, Kept, Limits, Next, Unmap, CAUSES};
 use nullhz_mmu_batch_host::spans::{Span, Spans, MAX};
@@ -102,8 +102,8 @@ impl Word for Atomic {
         self.0.set(value);
     }
 
-    fn increment_release(&self) {
-        self.0.set(self.0.get() + 1);
+    fn add_full(&self, n: u64) {
+        self.0.set(self.0.get().wrapping_add(n));
     }
 }
 
@@ -116,6 +116,8 @@ struct Device {
     lead: RefCell<Box<Spans>>,
     finished: Atomic,
     released: Atomic,
+    waiting: Atomic,
+    hurried: Atomic,
     mapped: RefCell<[[bool; PAGES]; SPACES]>,
     cached: RefCell<[[Option<u64>; PAGES]; SPACES]>,
     now: Cell<u64>,
@@ -133,6 +135,8 @@ impl Device {
             lead: RefCell::new(Box::new(Spans::EMPTY)),
             finished: Atomic(Cell::new(0)),
             released: Atomic(Cell::new(0)),
+            waiting: Atomic(Cell::new(0)),
+            hurried: Atomic(Cell::new(0)),
             mapped: RefCell::new([[false; PAGES]; SPACES]),
             cached: RefCell::new([[None; PAGES]; SPACES]),
             now: Cell::new(1),
@@ -177,6 +181,14 @@ impl Platform for Device {
 
     fn released(&self) -> &Atomic {
         &self.released
+    }
+
+    fn waiting(&self) -> &Atomic {
+        &self.waiting
+    }
+
+    fn hurried(&self) -> &Atomic {
+        &self.hurried
     }
 
     fn lead(&self) -> Lead<'_> {
@@ -314,8 +326,25 @@ pub(super) fn combine(bytes: &[u8]) {
                 mapped[space][pages.clone()].fill(false);
                 drop(mapped);
                 tickets += u64::from(live);
-                let ticket = zap.done(&device, span, &mut last[space], live);
+                let at_once = what & 32 != 0;
                 let at = device.now.get();
+                let owed = match at_once {
+                    true => zap.done_at_once(&device, span, &mut last[space], live),
+                    false => zap
+                        .done(&device, span, &mut last[space], live)
+                        .map_or(Owed::Nothing, Owed::Ticket),
+                };
+                let ticket = match owed {
+                    Owed::Nothing => None,
+                    Owed::Ticket(ticket) => Some(ticket),
+                    Owed::Flush(closed) => {
+                        assert!(at_once && live && device.window.get() == 0);
+                        assert!(!is_finished(&device, last[space]));
+                        closed.flush();
+                        waits[Waited::Led as usize] += 1;
+                        Some(last[space])
+                    }
+                };
                 let zap = Zapped {
                     space,
                     pages,

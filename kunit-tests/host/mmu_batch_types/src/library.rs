@@ -7,7 +7,7 @@ mod typestate;
 
 pub use typestate::{
     Blockable, DriverUnmap, Event, Flushed, Guard, IntervalOps, Lease, Live, NonBlockable, Pages,
-    Pass1, Peek, Queue, Ticket, Zapped,
+    Pass1, Peek, Queue, Ticket, ZapOps, Zapped, Zaps,
 };
 
 use std::any::Any;

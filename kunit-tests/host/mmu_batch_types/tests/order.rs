@@ -4,7 +4,7 @@
 
 use nullhz_mmu_batch_types_host::mmu_batch::{
     Answer, Done, DriverUnmap, Event, Flushed, Interval, IntervalOps, Lease, Live, Pages, Pass1,
-    Space, Ticket,
+    Space, Ticket, ZapOps,
 };
 use nullhz_mmu_batch_types_host::Table;
 use std::ops::Range;
@@ -137,4 +137,19 @@ fn pages_and_addresses_come_back_after_the_flush() {
     assert_eq!(heard.try_iter().count(), 0);
     space.drain();
     assert_eq!(heard.try_iter().collect::<Vec<_>>(), ["pages", "lease"]);
+}
+
+#[test]
+fn who_does_not_look_has_something() {
+    struct Blind;
+
+    impl ZapOps for Blind {
+        type Shadow = Table;
+
+        fn zap(&self, table: &mut Table, range: Range<u64>) -> Live {
+            table.clear(range)
+        }
+    }
+
+    assert_eq!(Blind.live(&Table::default(), 0..10), Live::Something);
 }

@@ -6,6 +6,7 @@
 
 use crate::abi::{self, ioc};
 use anyhow::{Context, Result};
+use clap::ValueEnum;
 use rustix::io::{self, Errno};
 use rustix::ioctl::{ioctl, Getter, NoArg, Setter, Updater};
 use std::fs::File;
@@ -25,11 +26,13 @@ pub enum Mode {
     B2 = abi::B2 as isize,
     /// Through nullhz_mmu_batch.
     Batched = abi::BATCHED as isize,
+    /// The same with callbacks of its own for both passes.
+    Typed = abi::TYPED as isize,
 }
 
 impl Mode {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::B0, Self::B1, Self::B2, Self::Batched];
+    /// Those that are compared.
+    pub const COMPARED: [Self; 4] = [Self::B0, Self::B1, Self::B2, Self::Batched];
 
     /// Its name.
     pub fn name(self) -> &'static str {
@@ -38,12 +41,14 @@ impl Mode {
             Self::B1 => "b1",
             Self::B2 => "b2",
             Self::Batched => "batched",
+            Self::Typed => "typed",
         }
     }
 
     /// The mode that a number of the ABI stands for.
     pub fn from_raw(raw: u32) -> Option<Self> {
-        Self::ALL.into_iter().find(|&mode| mode as u32 == raw)
+        let mut modes = Self::value_variants().iter().copied();
+        modes.find(|&mode| mode as u32 == raw)
     }
 }
 

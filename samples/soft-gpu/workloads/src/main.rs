@@ -39,7 +39,7 @@ struct Arguments {
         default_value = "/sys/devices/faux/nullhz_mmu_batch.soft-gpu/counters"
     )]
     library: PathBuf,
-    /// Modes, in turn in every round; default: all that the device has
+    /// Modes, in turn in every round; default: B0, B1, B2 and BATCHED, if the device has them
     #[arg(long, value_enum, value_delimiter = ',')]
     modes: Vec<Mode>,
     /// Rounds
@@ -158,7 +158,7 @@ fn run(arguments: &Arguments) -> Result<Report> {
     let mut modes = arguments.modes.clone();
     if modes.is_empty() {
         modes.extend(
-            Mode::ALL
+            Mode::COMPARED
                 .into_iter()
                 .filter(|&mode| info.modes & (1 << mode as u32) != 0),
         );

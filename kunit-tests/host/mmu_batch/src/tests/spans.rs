@@ -131,6 +131,25 @@ fn twenty_thousand_neighbours_are_one_span() {
 }
 
 #[test]
+fn one_alone_replaces_all() {
+    let span = |start, tag| Span {
+        start,
+        end: start + PAGE,
+        tag,
+    };
+    for before in [&[span(0, 1), span(0, 2)][..], &[span(PAGE, 0)], &[]] {
+        let mut set = Spans::EMPTY;
+        for span in before {
+            set.add(*span, 1);
+        }
+        set.set(span(5 * PAGE, 3));
+        assert_eq!(set.list(), [span(5 * PAGE, 3)]);
+        set.add(span(6 * PAGE, 3), 1);
+        assert_eq!(set.list().len(), 1);
+    }
+}
+
+#[test]
 fn spaces_are_kept_apart() {
     let mut set = Spans::EMPTY;
     let span = |tag| Span {
@@ -149,6 +168,9 @@ fn what_makes_no_sense_is_everything() {
     for (start, end) in [(PAGE, PAGE), (2 * PAGE, PAGE), (u64::MAX, 0)] {
         let mut set = Spans::EMPTY;
         set.add(Span { start, end, tag: 0 }, MAX);
+        assert!(is_full(&set));
+        let mut set = Spans::EMPTY;
+        set.set(Span { start, end, tag: 0 });
         assert!(is_full(&set));
     }
     let mut set = Spans::EMPTY;

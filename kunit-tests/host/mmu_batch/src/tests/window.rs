@@ -2,7 +2,7 @@
 
 //! When a leader waits for more callers, by a clock that goes on only while it does.
 
-use crate::combine::{bucket, wait, Caller, Mutant, Pending, Platform, Queue, Round};
+use crate::combine::{bucket, wait, Caller, Mutant, Owed, Pending, Platform, Queue, Round};
 use crate::combine::{Ticket, Unanswered, Waited, Word, Zap, BUCKETS, CROWD};
 use crate::spans::{Span, Spans, MAX};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -11,6 +11,11 @@ use std::thread;
 use std::vec::Vec;
 
 const WINDOW_NS: u64 = 50_000;
+const SPAN: Span = Span {
+    start: 0,
+    end: 4096,
+    tag: 0,
+};
 
 impl Word for AtomicU64 {
     fn load_acquire(&self) -> u64 {
@@ -21,8 +26,8 @@ impl Word for AtomicU64 {
         self.store(value, SeqCst);
     }
 
-    fn increment_release(&self) {
-        self.fetch_add(1, SeqCst);
+    fn add_full(&self, n: u64) {
+        self.fetch_add(n, SeqCst);
     }
 }
 
@@ -30,6 +35,8 @@ struct Device {
     pending: Mutex<Pending>,
     finished: AtomicU64,
     released: AtomicU64,
+    waiting: AtomicU64,
+    hurried: AtomicU64,
     lead: Mutex<Spans>,
     queues: [(Mutex<()>, Condvar); 2],
     /// How many have gone to sleep, and how many have to before a flush is answered.
@@ -62,6 +69,8 @@ impl Device {
             pending: Mutex::new(Pending::NEW),
             finished: AtomicU64::new(0),
             released: AtomicU64::new(0),
+            waiting: AtomicU64::new(0),
+            hurried: AtomicU64::new(0),
             lead: Mutex::new(Spans::EMPTY),
             queues: core::array::from_fn(|_| (Mutex::new(()), Condvar::new())),
             asleep: AtomicU64::new(0),
@@ -73,12 +82,7 @@ impl Device {
 
     /// An event.
     fn event(&self, caller: Caller) -> Waited {
-        let span = Span {
-            start: 0,
-            end: 4096,
-            tag: 0,
-        };
-        let ticket = Zap::begin(self, span).done(self, span, &mut { Ticket::FINISHED }, true);
+        let ticket = Zap::begin(self, SPAN).done(self, SPAN, &mut { Ticket::FINISHED }, true);
         wait(self, ticket.unwrap(), || caller)
     }
 
@@ -139,6 +143,14 @@ impl Platform for Device {
 
     fn released(&self) -> &AtomicU64 {
         &self.released
+    }
+
+    fn waiting(&self) -> &AtomicU64 {
+        &self.waiting
+    }
+
+    fn hurried(&self) -> &AtomicU64 {
+        &self.hurried
     }
 
     fn lead(&self) -> Lead<'_> {
@@ -237,6 +249,14 @@ fn a_crowd_is_waited_for_and_so_is_its_return() {
     device.pause_ns(WINDOW_NS);
     device.event(Caller::Patient);
     assert_eq!(device.last(), (false, 1));
+}
+
+#[test]
+fn who_waits_for_more_callers_does_not_flush_at_once() {
+    let device = Device::new();
+    let zap = Zap::begin(&device, SPAN);
+    let owed = zap.done_at_once(&device, SPAN, &mut { Ticket::FINISHED }, true);
+    assert!(matches!(owed, Owed::Ticket(_)));
 }
 
 #[test]

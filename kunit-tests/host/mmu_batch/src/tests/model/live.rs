@@ -2,26 +2,37 @@
 
 //! Everybody goes on in the end: the model checker finds threads that none will ever wake.
 
-use super::{check, Device};
+use super::{check, Device, Way};
 use crate::combine::{Caller, Waited};
 use loom::thread;
 
+const PATIENT: Caller = Caller::Patient;
+
 /// As many events as `callers`, at once; the number of flushes is right.
 fn crowd<const N: usize>(preemptions: usize, callers: [Caller; N], deaf: u32) {
+    mixed(
+        preemptions,
+        callers.map(|caller| (caller, Way::Passes)),
+        deaf,
+    );
+}
+
+/// The same, each in its way.
+fn mixed<const N: usize>(preemptions: usize, callers: [(Caller, Way); N], deaf: u32) {
     check(preemptions, move || {
         let device = Device::new([true, true], deaf, None);
-        let [first, others @ ..] = &callers[..] else {
+        let [(first, way), others @ ..] = &callers[..] else {
             return;
         };
         let others: std::vec::Vec<_> = others
             .iter()
             .zip(1..)
-            .map(|(caller, n)| {
-                let (device, caller) = (device.clone(), *caller);
-                thread::spawn(move || device.event(n, caller))
+            .map(|((caller, way), n)| {
+                let (device, caller, way) = (device.clone(), *caller, *way);
+                thread::spawn(move || device.event(n, caller, way))
             })
             .collect();
-        let mut led = u64::from(device.event(0, *first) == Waited::Led);
+        let mut led = u64::from(device.event(0, *first, *way) == Waited::Led);
         for other in others {
             led += u64::from(other.join().unwrap() == Waited::Led);
         }
@@ -68,4 +79,31 @@ fn two_in_real_time() {
 fn a_device_that_does_not_answer() {
     crowd(3, [Caller::Patient; 2], 1);
     crowd(2, [Caller::Patient; 2], 3);
+}
+
+#[test]
+fn at_once() {
+    mixed(6, [(PATIENT, Way::AtOnce); 2], 0);
+    mixed(6, [(PATIENT, Way::AtOnce), (PATIENT, Way::Passes)], 0);
+    mixed(3, [(PATIENT, Way::AtOnce); 2], 1);
+}
+
+#[test]
+fn three_at_once() {
+    mixed(3, [(PATIENT, Way::AtOnce); 3], 0);
+}
+
+#[test]
+fn one_at_once_among_others() {
+    let others = (PATIENT, Way::Passes);
+    mixed(3, [others, (PATIENT, Way::AtOnce), others], 0);
+    mixed(
+        2,
+        [
+            others,
+            (PATIENT, Way::AtOnce),
+            (Caller::RealTime, Way::Passes),
+        ],
+        0,
+    );
 }

@@ -6,11 +6,11 @@
 mod live;
 mod safe;
 
-use crate::combine::{wait, Caller, Mutant, Pending, Platform, Queue, Round};
+use crate::combine::{wait, Caller, Mutant, Owed, Pending, Platform, Queue, Round};
 use crate::combine::{Ticket, Unanswered, Waited, Word, Zap};
 use crate::spans::{Span, Spans};
 use loom::cell::UnsafeCell;
-use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use loom::sync::atomic::{fence, AtomicBool, AtomicU64, Ordering};
 use loom::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::boxed::Box;
 use std::vec::Vec;
@@ -36,8 +36,10 @@ impl Word for AtomicU64 {
         self.store(value, Ordering::Release);
     }
 
-    fn increment_release(&self) {
-        self.fetch_add(1, Ordering::Release);
+    fn add_full(&self, n: u64) {
+        fence(Ordering::SeqCst);
+        self.fetch_add(n, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
     }
 }
 
@@ -81,10 +83,21 @@ struct Tlb {
     deaf: u32,
 }
 
+/// How an event goes from its zap to its flush.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// By a ticket, which is waited for in a pass of its own.
+    Passes,
+    /// At once, if nobody else leads.
+    AtOnce,
+}
+
 struct Device {
     pending: Mutex<Box<Pending>>,
     finished: AtomicU64,
     released: AtomicU64,
+    waiting: AtomicU64,
+    hurried: AtomicU64,
     lead: Mutex<Box<Spans>>,
     queues: [(Mutex<()>, Condvar); 2],
 
@@ -125,6 +138,8 @@ impl Device {
             pending: Mutex::new(Box::new(Pending::NEW)),
             finished: AtomicU64::new(0),
             released: AtomicU64::new(0),
+            waiting: AtomicU64::new(0),
+            hurried: AtomicU64::new(0),
             lead: Mutex::new(Box::new(Spans::EMPTY)),
             queues: core::array::from_fn(|_| (Mutex::new(()), Condvar::new())),
             space: Mutex::new(Ticket::FINISHED),
@@ -139,22 +154,50 @@ impl Device {
     }
 
     /// An event: zaps `page`, and returns when it is flushed.
-    fn invalidate(&self, page: usize, caller: Caller) -> Option<Waited> {
-        let ticket = {
+    fn invalidate(&self, page: usize, way: Way) {
+        let owed = {
             let mut last = self.space.lock().unwrap();
             let zap = Zap::begin(self, span(page));
             let live = self.table[page].load(Ordering::Relaxed);
             self.table[page].store(false, Ordering::Relaxed);
-            zap.done(self, span(page), &mut last, live)
+            self.zapped(zap, span(page), &mut last, live, way)
         };
-        ticket.map(|ticket| wait(self, ticket, || caller))
+        self.settle(owed, Caller::Patient);
     }
 
     /// An event somewhere else, by the `n`th caller: takes a ticket, and waits.
-    fn event(&self, n: usize, caller: Caller) -> Waited {
+    fn event(&self, n: usize, caller: Caller, way: Way) -> Waited {
         let span = span(PAGES + n);
-        let ticket = Zap::begin(self, span).done(self, span, &mut { Ticket::FINISHED }, true);
-        wait(self, ticket.unwrap(), || caller)
+        let zap = Zap::begin(self, span);
+        let owed = self.zapped(zap, span, &mut { Ticket::FINISHED }, true, way);
+        self.settle(owed, caller)
+    }
+
+    fn zapped(
+        &self,
+        zap: Zap,
+        span: Span,
+        last: &mut Ticket,
+        live: bool,
+        way: Way,
+    ) -> Owed<'_, Self> {
+        match way {
+            Way::Passes => zap
+                .done(self, span, last, live)
+                .map_or(Owed::Nothing, Owed::Ticket),
+            Way::AtOnce => zap.done_at_once(self, span, last, live),
+        }
+    }
+
+    fn settle(&self, owed: Owed<'_, Self>, caller: Caller) -> Waited {
+        match owed {
+            Owed::Nothing => Waited::Not,
+            Owed::Ticket(ticket) => wait(self, ticket, || caller),
+            Owed::Flush(closed) => {
+                closed.flush();
+                Waited::Led
+            }
+        }
     }
 
     /// The page goes to somebody else.
@@ -208,6 +251,14 @@ impl Platform for Device {
 
     fn released(&self) -> &AtomicU64 {
         &self.released
+    }
+
+    fn waiting(&self) -> &AtomicU64 {
+        &self.waiting
+    }
+
+    fn hurried(&self) -> &AtomicU64 {
+        &self.hurried
     }
 
     fn lead(&self) -> Lead<'_> {
