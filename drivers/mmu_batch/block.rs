@@ -235,13 +235,15 @@ impl Shared {
         let space = &*user.space;
         let hit = Hit::removal(space, &user.block.data().last, &range);
         let (mut state, zap) = hit.lock();
-        let Some(node) = state.members.remove(range.end) else {
-            return;
-        };
-        let (_, member) = node.to_key_value();
-        let live = member.driver.zap(&hit.span, hit.kind);
+        let mut live = false;
+        state.members.within(&range, |member, _| {
+            live = member.driver.zap(&hit.span, hit.kind);
+        });
         // Waits, as there is nothing else in the event.
         let _ = hit.zapped_and_waits(state, zap, live);
+        // Until then, events had to find it, and to wait as well.
+        let gone = space.lock().members.remove(range.end);
+        drop(gone);
     }
 }
 

@@ -636,6 +636,48 @@ static void test_who_comes_late_to_a_shared_notifier(struct kunit *test)
 	fake_end(fake);
 }
 
+struct leaving {
+	struct work_struct work;
+	struct piece *piece;
+};
+
+static void leave(struct work_struct *work)
+{
+	struct leaving *leaving = container_of(work, struct leaving, work);
+
+	nullhz_mmu_batch_interval_remove(leaving->piece->interval);
+	leaving->piece->interval = NULL;
+}
+
+/* What an interval that is being removed has zapped may still be in the TLB. */
+static void expect_wait_for_removal(struct kunit *test, struct fake *fake)
+{
+	struct leaving leaving = { .piece = &fake->pieces[0] };
+
+	fake->pieces[0].live = true;
+	fake->slow = true;
+	INIT_WORK_ONSTACK(&leaving.work, leave);
+	schedule_work(&leaving.work);
+	wait_for_completion(&fake->begun);
+	complete(&fake->go_on);
+	munmap_some(fake, 1);
+	KUNIT_EXPECT_TRUE(test, READ_ONCE(fake->over));
+	flush_work(&leaving.work);
+	destroy_work_on_stack(&leaving.work);
+	KUNIT_EXPECT_EQ(test, fake->flushes, 1);
+	fake_end(fake);
+}
+
+static void test_events_wait_for_removals(struct kunit *test)
+{
+	expect_wait_for_removal(test, fake_start(test, 0));
+}
+
+static void test_events_wait_for_removals_from_a_shared_notifier(struct kunit *test)
+{
+	expect_wait_for_removal(test, fake_start_sharing(test, 0));
+}
+
 static struct kunit_case cases[] = {
 	KUNIT_CASE(test_bad_devices),
 	KUNIT_CASE(test_bad_arguments),
@@ -656,6 +698,8 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE(test_removal_from_a_shared_notifier),
 	KUNIT_CASE(test_an_overlap),
 	KUNIT_CASE(test_who_comes_late_to_a_shared_notifier),
+	KUNIT_CASE(test_events_wait_for_removals),
+	KUNIT_CASE(test_events_wait_for_removals_from_a_shared_notifier),
 	{}
 };
 

@@ -14,7 +14,9 @@ pub struct Samples(Vec<u64>);
 pub struct Distribution {
     count: usize,
     min: u64,
+    p25: u64,
     p50: u64,
+    p75: u64,
     p90: u64,
     p99: u64,
     max: u64,
@@ -56,7 +58,9 @@ impl Samples {
         Distribution {
             count: self.0.len(),
             min: rank(0),
+            p25: rank(25),
             p50: rank(50),
+            p75: rank(75),
             p90: rank(90),
             p99: rank(99),
             max: rank(100),
