@@ -120,21 +120,22 @@ pub(crate) struct Block {
 pub(crate) type Registered = Registration<Block, NODES>;
 
 /// A block of a space, and how many intervals it has.
-pub(crate) struct Slot {
+struct Slot {
     block: Arc<Registered>,
     users: usize,
 }
 
-/// The blocks of a space.
-pub(crate) struct Blocks(KVec<Slot>);
+/// The blocks of a space, by their first byte and the one behind the last.
+pub(crate) struct Blocks(RBTree<(usize, usize), Slot>);
 
 impl Blocks {
-    pub(crate) const NONE: Self = Self(KVec::new());
-
-    fn find(&self, range: &Range<usize>) -> Option<usize> {
-        let is_it = |slot: &Slot| slot.block.range() == *range;
-        self.0.iter().position(is_it)
+    pub(crate) fn new() -> Self {
+        Self(RBTree::new())
     }
+}
+
+fn key(range: &Range<usize>) -> (usize, usize) {
+    (range.start, range.end)
 }
 
 /// An interval in a block.
@@ -154,10 +155,12 @@ impl User {
     /// Finds the block at `range`, or makes it. Process context, may sleep.
     fn new(space: &Arc<Space>, memory: &MmWithUser, range: &Range<usize>) -> Result<Self> {
         let mut blocks = space.blocks();
-        let index = match blocks.find(range) {
-            Some(index) => index,
+        let block = match blocks.0.get_mut(&key(range)) {
+            Some(slot) => {
+                slot.users = slot.users.saturating_add(1);
+                slot.block.clone()
+            }
             None => {
-                blocks.0.reserve(1, GFP_KERNEL)?;
                 let block = Block {
                     space: space.clone(),
                     start: range.start as u64,
@@ -165,16 +168,19 @@ impl User {
                 };
                 let registration = Registration::new(memory, range.clone(), block);
                 let block = Arc::pin_init(registration, GFP_KERNEL)?;
-                let index = blocks.0.len();
-                blocks.0.push(Slot { block, users: 0 }, GFP_KERNEL)?;
-                index
+                let slot = Slot {
+                    block: block.clone(),
+                    users: 1,
+                };
+                blocks
+                    .0
+                    .insert(RBTreeNode::new(key(range), slot, GFP_KERNEL)?);
+                block
             }
         };
-        let slot = blocks.0.get_mut(index).ok_or(ENOENT)?;
-        slot.users = slot.users.saturating_add(1);
         Ok(Self {
             space: space.clone(),
-            block: slot.block.clone(),
+            block,
         })
     }
 }
@@ -183,16 +189,14 @@ impl Drop for User {
     /// With the last user goes the block, after the events that are under way in it.
     fn drop(&mut self) {
         let mut blocks = self.space.blocks();
-        let Some(index) = blocks.find(&self.block.range()) else {
-            return;
-        };
-        let Some(slot) = blocks.0.get_mut(index) else {
+        let key = key(&self.block.range());
+        let Some(slot) = blocks.0.get_mut(&key) else {
             return;
         };
         slot.users = slot.users.saturating_sub(1);
         if slot.users == 0 {
             // Its notifier is removed with the last reference, which is ours.
-            drop(blocks.0.remove(index));
+            drop(blocks.0.remove(&key));
         }
     }
 }

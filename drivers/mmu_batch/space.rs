@@ -98,7 +98,7 @@ impl Space {
                 mm: mm.into(),
                 tag,
                 state <- new_mutex!(State::new(), "nullhz_mmu_batch_space"),
-                blocks <- new_mutex!(Blocks::NONE, "nullhz_mmu_batch_blocks"),
+                blocks <- new_mutex!(Blocks::new(), "nullhz_mmu_batch_blocks"),
                 visit,
             }),
             GFP_KERNEL,

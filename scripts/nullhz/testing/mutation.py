@@ -54,6 +54,11 @@ def mutants():
     return [Mutant(**entry) for entry in tomllib.loads(MUTANTS.read_text())["mutant"]]
 
 
+# A name that no suite has.
+NONE = "none"
+FILTER = "/sys/module/kunit/parameters/filter_glob"
+
+
 class Mutation:
     """A copy of the working tree, and those who look at it."""
 
@@ -130,10 +135,11 @@ class Mutation:
         if built.returncode:
             return Outcome(broken=built.stdout[-2000:])
         file = self.place / "build/modules" / self.flavour / "kunit-tests" / folder / f"{module}.ko"
-        return self.in_node(self.config(), functools.partial(self.load, module, file))
+        return self.in_node(self.config(NONE), functools.partial(self.load, module, file))
 
-    def config(self, **options):
-        boot_line = "kunit.enable=1 nullhz.agent=off"
+    def config(self, suites, **options):
+        """A node that runs these suites at boot."""
+        boot_line = f"kunit.enable=1 kunit.autorun=1 kunit.filter_glob={suites} nullhz.agent=off"
         return Config(flavour=self.flavour, append=boot_line, checkpoint=64, **options)
 
     def load(self, module, file, node, vm):
@@ -142,6 +148,8 @@ class Mutation:
         needs = vm.run(["modinfo", "-F", "depends", module]).stdout.strip()
         for name in filter(None, needs.split(",")):
             vm.run(["modprobe", name])
+        # All of the module's.
+        vm.run(f"echo '*' > {FILTER}")
         vm.put(file, f"/run/{module}.ko")
         loaded = vm.run(["insmod", f"/run/{module}.ko"], 120, check=False)
         failed = ["insmod"] if loaded.rc else []
@@ -190,8 +198,7 @@ class Mutation:
         remade = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if remade.returncode:
             return Outcome(broken=remade.stdout[-2000:])
-        config = self.config(kernel=self.linux / built.name / "vmlinux")
-        config.append += f" kunit.autorun=1 kunit.filter_glob={suite}"
+        config = self.config(suite, kernel=self.linux / built.name / "vmlinux")
         return self.in_node(config, lambda node, vm: self.judged(node, suite))
 
     @staticmethod
