@@ -144,6 +144,7 @@ TUNABLES = {
     "gather_window_us": (0, 100),
     "gather_unmaps": (1, 1024),
     "gather_pages": (1, 1 << 20),
+    "notifier_mib": (0, 1 << 27),
 }
 
 

@@ -142,6 +142,22 @@ def test_one_munmap_by_callbacks_of_its_own(vm):
     mmu.assert_right(report)
 
 
+@pytest.mark.parametrize("mib", [0, 3, 1 << 27])
+def test_one_munmap_whatever_shares_a_notifier(vm, mib):
+    """Each interval alone; those that lie within 3 MB, and the others alone; and all of them."""
+    mmu.tune(vm, notifier_mib=mib)
+    try:
+        report = mmu.workload(vm, "munmap", "--intervals", 512, modes="batched", rounds=1)
+    finally:
+        mmu.tune(vm, notifier_mib=512)
+    [ours] = report["modes"]["batched"]["rounds"]
+    assert ours["flushes"] == 1 and ours["library"]["intervals"] == 512, ours
+    # In 3 MB there is room for one.
+    assert ours["library"]["tickets"] == (1 if mib > 3 else 512), ours
+    mmu.assert_agreement(report)
+    mmu.assert_right(report)
+
+
 def test_concurrent_callers_share_flushes(vm):
     concurrent_callers(vm, "b0,b1,batched", 1, 0)
 
