@@ -387,15 +387,18 @@ impl Source {
     pub(crate) fn register(bus: Arc<Bus>, id: u16, name: &CStr) -> Result<Self> {
         let bytes = name.to_bytes();
         let printable = bytes.iter().all(|byte| byte.is_ascii_graphic());
-        if id == source::BUS || id > source::MAX || bytes.is_empty() {
+        if id == source::BUS || id > source::MAX {
+            pr_warn!("source {id} is none of 1 to {}\n", source::MAX);
             return Err(EINVAL);
         }
-        if bytes.len() > NAME_MAX || !printable {
+        if bytes.is_empty() || bytes.len() > NAME_MAX || !printable {
+            pr_warn!("source {id}: a name is 1 to {NAME_MAX} printable ASCII characters\n");
             return Err(EINVAL);
         }
         let name = CString::try_from(name)?;
         let mut sources = bus.sources.lock();
-        if sources.iter().any(|(other, _)| *other == id) {
+        if let Some((_, other)) = sources.iter().find(|(other, _)| *other == id) {
+            pr_warn!("source {id} is {} already\n", &**other);
             return Err(EBUSY);
         }
         sources.push((id, name), GFP_KERNEL)?;

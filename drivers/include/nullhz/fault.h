@@ -43,7 +43,8 @@ struct nullhz_fault_report {
 /**
  * nullhz_fault_source_register() - announce a fault source
  * @id: NULLHZ_FAULT_SRC_*, not NULLHZ_FAULT_SRC_BUS
- * @name: short name for sysfs and logs; copied
+ * @name: for sysfs and logs; 1 to 31 printable ASCII characters without a space;
+ *	copied
  *
  * Context: process, may sleep.
  * Return: a handle; ERR_PTR(-EINVAL) for a bad id or name, -EBUSY when the id
