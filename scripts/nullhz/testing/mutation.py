@@ -150,11 +150,14 @@ class Mutation:
         for name in filter(None, needs.split(",")):
             vm.run(["modprobe", name])
         # All of the module's.
-        vm.run(f"echo '*' > {FILTER}")
+        vm.run(f"printf '*' > {FILTER}")
         vm.put(file, f"/run/{module}.ko")
         loaded = vm.run(["insmod", f"/run/{module}.ko"], 120, check=False)
         failed = ["insmod"] if loaded.rc else []
-        for suite in sorted(node.suites() - before):
+        suites = sorted(node.suites() - before)
+        if not suites:
+            failed += ["no suite"]
+        for suite in suites:
             failed += [name for name, status in node.parse(suite)[0] if status not in ("PASS", "SKIP")]
         return failed + vm.splats()
 
