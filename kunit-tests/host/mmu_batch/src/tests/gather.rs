@@ -57,6 +57,16 @@ fn a_window_for_the_first_one() {
 }
 
 #[test]
+fn what_needs_no_flush_does_not_hide_what_does() {
+    let mut ring = ring(4);
+    for ticket in [5, 0] {
+        let _ = ring.push(unmap(ticket, 1, ticket), 0, &LIMITS);
+    }
+    assert_eq!(ring.last_ticket(), Some(Ticket::from_raw(5)));
+    assert_eq!(ring.due(100 * US), Due::Now(Ticket::from_raw(5)));
+}
+
+#[test]
 fn the_next_one_has_a_window_of_its_own() {
     let mut ring = ring(8);
     for (ticket, now) in [(1, 0), (2, 60 * US)] {
