@@ -12,7 +12,8 @@
 use crate::combine::Ticket;
 use crate::ffi::{Driver, Sequence};
 use crate::interval::Last;
-use crate::space::{Hit, Left, Locked, Space};
+use crate::space::{Hit, Left, Space, State};
+use crate::spans::Span;
 use core::ops::Range;
 use kernel::{
     mm::{
@@ -252,11 +253,10 @@ impl Shared {
 }
 
 impl Block {
-    /// Has the drivers zap what the event hits: how many intervals that were, and the addresses
-    /// from the first to the last of those that had something.
-    fn zap(&self, hit: &Hit<'_>, state: &mut Locked<'_>) -> (u64, Option<Range<u64>>) {
+    /// Calls `f` for each interval that the event hits, with its driver and what of it is hit, and
+    /// has its readers begin again; how many there were.
+    fn each(hit: &Hit<'_>, state: &mut State, mut f: impl FnMut(&Driver, &Span)) -> u64 {
         let mut intervals = 0u64;
-        let mut zapped: Option<Range<u64>> = None;
         let mut span = hit.span;
         state
             .members
@@ -264,12 +264,9 @@ impl Block {
                 (span.start, span.end) = (range.start, range.end);
                 intervals = intervals.saturating_add(1);
                 member.sequence.follow();
-                if member.driver.zap(&span, hit.kind) {
-                    let start = zapped.as_ref().map_or(range.start, |zapped| zapped.start);
-                    zapped = Some(start..range.end);
-                }
+                f(&member.driver, &span);
             });
-        (intervals, zapped)
+        intervals
     }
 }
 
@@ -279,7 +276,14 @@ impl Operations for Block {
     fn start(&self, event: &BlockableEvent<'_>) -> Option<Ticket> {
         let mut hit = Hit::new(&self.space, &self.last, self.start, event);
         let (mut state, zap) = hit.lock();
-        let (intervals, zapped) = self.zap(&hit, &mut state);
+        // From the first to the last of those that had something.
+        let mut zapped: Option<Range<u64>> = None;
+        let intervals = Self::each(&hit, &mut state, |driver, span| {
+            if driver.zap(span, hit.kind) {
+                let start = zapped.as_ref().map_or(span.start, |zapped| zapped.start);
+                zapped = Some(start..span.end);
+            }
+        });
         if intervals == 0 {
             return None;
         }
@@ -310,17 +314,10 @@ impl Operations for Block {
             hit.would_block();
             return Err(WouldBlock);
         };
-        let mut intervals = 0u64;
         let mut live = false;
-        let mut span = hit.span;
-        state
-            .members
-            .within(&(hit.span.start..hit.span.end), |member, range| {
-                (span.start, span.end) = (range.start, range.end);
-                intervals = intervals.saturating_add(1);
-                member.sequence.follow();
-                live = live || member.driver.live(&span, hit.kind);
-            });
+        let intervals = Self::each(&hit, &mut state, |driver, span| {
+            live = live || driver.live(span, hit.kind);
+        });
         if intervals == 0 {
             return Ok(());
         }

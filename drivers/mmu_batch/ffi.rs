@@ -460,6 +460,7 @@ impl Sequence {
     pub(crate) fn new(shared: Arc<Registered>, range: &Range<u64>) -> Self {
         let notifier = bindings::mmu_interval_notifier {
             mm: shared.mm().as_raw(),
+            invalidate_seq: Self::of(&shared),
             interval_tree: bindings::interval_tree_node {
                 start: range.start as usize,
                 last: range.end.saturating_sub(1) as usize,
@@ -468,21 +469,24 @@ impl Sequence {
             ..Default::default()
         };
         // INVARIANT: Set above; what `shared` refers to is inserted until it is dropped.
-        let this = Self {
+        Self {
             notifier: Opaque::new(notifier),
             shared,
-        };
-        this.follow();
-        this
+        }
+    }
+
+    /// That of the shared notifier.
+    fn of(shared: &NotifierRef) -> usize {
+        let shared = shared.as_raw();
+        // SAFETY: It is inserted. The sequence may change, by events that are under way at the
+        // same time, which all have the same one.
+        unsafe { (&raw const (*shared).invalidate_seq).read_volatile() }
     }
 
     /// An event is under way in the interval, or may be: what was read before is out of date.
-    /// Called in a callback of the shared notifier, with the lock of the space held.
+    /// Called with the lock of the space held.
     pub(crate) fn follow(&self) {
-        let shared = self.shared.as_raw();
-        // SAFETY: It is inserted. The sequence may change, by events that are under way at the same
-        // time, which all have the same one.
-        let sequence = unsafe { (&raw const (*shared).invalidate_seq).read_volatile() };
+        let sequence = Self::of(&self.shared);
         // SAFETY: Our own notifier; the lock that readers have to hold is held.
         unsafe { bindings::mmu_interval_set_seq(self.notifier.get(), sequence) };
     }
