@@ -31,4 +31,12 @@ def write(vm, path, text):
     return vm.run(["bash", "-c", 'printf %s "$1" > "$2"', "bash", str(text), path], check=False)
 
 
+def write_each(vm, path, texts):
+    """Writes one after the other; for each, whether it was taken, and what is there after it."""
+    script = 'for text in "${@:2}"; do printf %s "$text" > "$1"; echo "$? $(< "$1")"; done 2> /dev/null'
+    lines = vm.run(["bash", "-c", script, "bash", path, *texts]).stdout.splitlines()
+    told = [line.partition(" ") for line in lines]
+    return {text: (rc == "0", value) for text, (rc, _, value) in zip(texts, told, strict=True)}
+
+
 NUMBERS = ("", "-1", "x", "1x", "99999999999999999999", "4294967296", "0x", "1 2", " ")

@@ -173,7 +173,11 @@ def test_the_device_is_not_for_everybody(vm):
 @pytest.mark.parametrize("work", ["churn", "swap", "munmap"])
 def test_killed_while_the_device_works(vm, device, work):
     """With flushes, faults and threads of the device under way; again and again."""
-    options = {"churn": "--operations 100000", "swap": "--operations 100000", "munmap": "--meanwhile"}
+    options = {
+        "churn": "--operations 100000",
+        "swap": "--operations 100000",
+        "munmap": "--meanwhile --intervals 4096",
+    }
     script = (
         f"for i in 1 2 3; do {mmu.PROGRAM} --device {device} --cpus {CPUS} --rounds 1000 "
         f"{work} {options[work]} > /dev/null & pid=$!; sleep 0.$i; kill -9 $pid; wait $pid; done; true"
@@ -228,9 +232,9 @@ def test_out_of_memory_of_whole_programs(vm, device):
     mmu.make_cgroup(vm, max=48 << 20)
     count = f"sed -n 's/^oom_kill //p' {mmu.CGROUP}/memory.events"
     before = int(vm.run(count).stdout)
-    # It ends when its workers were killed, which takes a slow machine some time.
-    hungry = "stress-ng --vm 2 --vm-bytes 256M --vm-keep --vm-populate --timeout 45 --oomable"
-    told = mmu.mirrored(vm, f"echo 0 > {mmu.CGROUP}/cgroup.procs; cd /tmp; {hungry}; true", device, 60)
+    # It ends when its workers were killed: a slow machine takes minutes to get there.
+    hungry = "stress-ng --vm 2 --vm-bytes 256M --vm-keep --vm-populate --timeout 240 --oomable"
+    told = mmu.mirrored(vm, f"echo 0 > {mmu.CGROUP}/cgroup.procs; cd /tmp; {hungry}; true", device, 300)
     assert "violation" not in told, told
     assert int(vm.run(count).stdout) > before
 
