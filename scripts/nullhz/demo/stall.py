@@ -104,7 +104,7 @@ def hang(story, training):
         late,
         event=stalled,
     )
-    peer(story)
+    peer(story, position)
     return position, stalled
 
 
@@ -145,9 +145,10 @@ def stacks(story, tid):
     )
 
 
-def peer(story):
+def peer(story, position):
     """The other rank waits for this one, and nobody blames it."""
-    events = story.reader.events(source=bus.SRC_STALL, rank=1)
+    # A first step on a slow kernel may have taken too long before.
+    events = story.reader.events(since=position, source=bus.SRC_STALL, rank=1)
     blamed = [event["kind"] for event in events if event["kind"] in (bus.EV_SUSPECT, bus.EV_STALLED)]
     require(not blamed, f"rank 1, which only waits, was blamed: {blamed}")
 
