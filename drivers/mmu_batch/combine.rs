@@ -493,8 +493,7 @@ impl<'a, P: Platform> Closed<'a, P> {
     /// needs.
     pub fn flush(mut self) {
         finish(self.platform, &mut self.lead, self.taken);
-        drop(self.lead);
-        hand_over(self.platform, None);
+        hand_over(self.platform, self.lead, None);
     }
 }
 
@@ -548,8 +547,7 @@ pub fn wait<P: Platform>(platform: &P, ticket: Ticket, caller: impl Fn() -> Call
         flush(platform, &mut lead, || counted.unwrap_or_else(caller));
         Waited::Led
     };
-    drop(lead);
-    hand_over(platform, counted);
+    hand_over(platform, lead, counted);
     waited
 }
 
@@ -588,9 +586,13 @@ fn queue_up<P: Platform>(platform: &P, ticket: Ticket) -> Option<P::Lead<'_>> {
     None
 }
 
-/// After the lead was given up: wakes who is done, and one who is to go on. `counted`: as what who
-/// has led is among those who wait.
-fn hand_over<P: Platform>(platform: &P, counted: Option<Caller>) {
+/// Gives up the lead, and wakes who is done, and one who is to go on. `counted`: as what who has led
+/// is among those who wait.
+fn hand_over<P: Platform>(platform: &P, lead: P::Lead<'_>, counted: Option<Caller>) {
+    // While it has the lead: the next leader may finish a generation before this one wakes its own,
+    // whom nobody else wakes.
+    let finished = Ticket(platform.finished().load_acquire());
+    drop(lead);
     platform.released().add_full(1);
     if let Some(caller) = counted {
         leave(platform, caller);
@@ -605,7 +607,6 @@ fn hand_over<P: Platform>(platform: &P, counted: Option<Caller>) {
         let back = platform.now_ns().saturating_add(window);
         platform.pending(|pending| pending.crowded_until = back);
     }
-    let finished = Ticket(platform.finished().load_acquire());
     platform.wake_all(finished.queue());
     platform.wake_one(Ticket(finished.0.saturating_add(1)).queue());
 }

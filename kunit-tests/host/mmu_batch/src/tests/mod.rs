@@ -3,4 +3,5 @@
 mod gather;
 mod model;
 mod spans;
+mod turns;
 mod window;
