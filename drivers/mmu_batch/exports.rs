@@ -8,7 +8,7 @@ use crate::device::Registered as Device;
 use crate::ffi::{Call, Deferred, Driver, Hardware};
 use crate::gather::Cause;
 use crate::interval::Interval;
-use crate::space::Space;
+use crate::space::{Left, Space};
 use core::{num::NonZero, ptr::null_mut};
 use kernel::{
     bindings,
@@ -334,5 +334,6 @@ unsafe extern "C" fn nullhz_mmu_batch_event_wait(event: *mut abi::Event) {
     let call = unsafe { call(event) };
     if let Some(ticket) = call.left.ticket() {
         call.device.wait(ticket);
+        call.left = Left::Flushed;
     }
 }

@@ -365,10 +365,8 @@ impl Driver {
                 None
             }
             Left::Same(_) if only_waits => None,
-            // The driver may have waited for it in `start()`.
-            Left::Wait(ticket) | Left::Same(ticket) => {
-                (!hit.space.device().is_finished(ticket)).then_some(ticket)
-            }
+            // Also if it is finished by now: the driver has still to hear of it.
+            Left::Wait(ticket) | Left::Same(ticket) => Some(ticket),
         }
     }
 
