@@ -341,8 +341,12 @@ impl<'a> Hit<'a> {
     }
 
     /// The later one of the notifier's own zaps and of the driver's unmaps, which do not say to
-    /// what interval they belong.
+    /// what interval they belong. An event hits all notifiers of its range; who removes an interval
+    /// has only this one, and another one may have zapped what was there.
     fn last_of(&self, state: &State) -> Ticket {
-        self.last.get(state).max(state.deferred_in(&self.span))
+        match self.removal {
+            true => state.last,
+            false => self.last.get(state).max(state.deferred_in(&self.span)),
+        }
     }
 }
