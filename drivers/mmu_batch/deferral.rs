@@ -117,6 +117,10 @@ impl Device {
             self.wait(ticket);
         }
         self.release();
+        // What came while we were at it was told that somebody sees to it, which is the thread.
+        if !self.deferral.with(|gather| gather.is_empty()) {
+            self.deferral.wake();
+        }
     }
 
     /// Counts a drain, if there is anything to drain: its ticket.
@@ -161,14 +165,15 @@ impl Handler for Drainer {
                     let left = time.saturating_sub(now) as i64;
                     return kthread::Next::After(Delta::from_nanos(left));
                 }
-                Due::Now(_) => device.drain(Cause::Time),
+                Due::Now(_) => device.drain(device.deferral.with(|gather| gather.cause())),
             }
         }
     }
 }
 
-/// Gives deferred unmaps back when memory is short: flushes, and has the thread release them, which
-/// may take locks that are held around an allocation.
+/// Has the thread give deferred unmaps back at once when memory is short. Does not wait for it:
+/// releasing them may take locks that are held around an allocation, and a device that cannot be
+/// reset must not stop who has nothing to do with it.
 pub(crate) struct Squeezer(pub(crate) Arc<Device>);
 
 impl Shrinker for Squeezer {
@@ -177,11 +182,11 @@ impl Shrinker for Squeezer {
     }
 
     fn scan(&self, _wanted: usize) -> Option<usize> {
-        let device = &*self.0;
-        let pages = self.count();
-        let ticket = device.flush_deferred(Cause::Shrinker)?;
-        device.wait(ticket);
-        device.deferral.wake();
-        Some(pages)
+        let deferral = &self.0.deferral;
+        if deferral.with(|gather| gather.squeeze()) {
+            deferral.wake();
+        }
+        // Nothing is free yet.
+        None
     }
 }

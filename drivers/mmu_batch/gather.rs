@@ -84,7 +84,7 @@ pub enum Due {
 ///
 /// - The `len` places from `head` on, and no others, hold an unmap; `pages` is the sum of theirs.
 /// - If one is held, `deadline` is when the first one has waited for the window, and `newest` the
-///   ticket that finishes all of them.
+///   ticket that finishes all of them. If none is, `squeezed` is false.
 pub struct Gather<B> {
     places: B,
     head: usize,
@@ -92,6 +92,7 @@ pub struct Gather<B> {
     pages: u64,
     deadline: u64,
     newest: Ticket,
+    squeezed: bool,
     deferred: u64,
     deferred_pages: u64,
     drains: [u64; CAUSES],
@@ -111,6 +112,7 @@ impl<T, B: DerefMut<Target = [Option<Kept<T>>]>> Gather<B> {
             pages: 0,
             deadline: 0,
             newest: Ticket::FINISHED,
+            squeezed: false,
             deferred: 0,
             deferred_pages: 0,
             drains: [0; CAUSES],
@@ -155,11 +157,9 @@ impl<T, B: DerefMut<Target = [Option<Kept<T>>]>> Gather<B> {
         if self.pages >= limits.pages || self.len >= most {
             return Ok(Next::Drain(Cause::Size));
         }
-        if self.len > 1 {
-            return Ok(Next::Kept);
-        }
         Ok(match limits.window_ns {
             0 => Next::Drain(Cause::Time),
+            _ if self.len > 1 => Next::Kept,
             _ => Next::WakeAt(deadline),
         })
     }
@@ -168,8 +168,22 @@ impl<T, B: DerefMut<Target = [Option<Kept<T>>]>> Gather<B> {
     pub fn due(&self, now_ns: u64) -> Due {
         match self.last_ticket() {
             None => Due::Never,
-            Some(_) if now_ns < self.deadline => Due::At(self.deadline),
+            Some(_) if now_ns < self.deadline && !self.squeezed => Due::At(self.deadline),
             Some(ticket) => Due::Now(ticket),
+        }
+    }
+
+    /// Memory is short: what is kept is due now. Whether anything is.
+    pub fn squeeze(&mut self) -> bool {
+        self.squeezed = self.len > 0;
+        self.squeezed
+    }
+
+    /// Why what is due is.
+    pub fn cause(&self) -> Cause {
+        match self.squeezed {
+            true => Cause::Shrinker,
+            false => Cause::Time,
         }
     }
 
@@ -178,8 +192,9 @@ impl<T, B: DerefMut<Target = [Option<Kept<T>>]>> Gather<B> {
         (self.len > 0).then_some(self.newest)
     }
 
-    /// Counts a drain.
+    /// Counts a drain, of all that are kept.
     pub fn count(&mut self, cause: Cause) {
+        self.squeezed = false;
         if let Some(count) = self.drains.get_mut(cause as usize) {
             *count = count.saturating_add(1);
         }
@@ -194,6 +209,7 @@ impl<T, B: DerefMut<Target = [Option<Kept<T>>]>> Gather<B> {
         self.len = self.len.saturating_sub(1);
         self.pages = self.pages.saturating_sub(kept.unmap.pages);
         self.deadline = self.nth(0).map_or(0, |next| next.deadline);
+        self.squeezed &= self.len > 0;
         Some(kept.unmap)
     }
 

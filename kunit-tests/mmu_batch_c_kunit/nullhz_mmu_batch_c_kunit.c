@@ -13,6 +13,7 @@
 #include <linux/mman.h>
 #include <linux/mmu_notifier.h>
 #include <linux/module.h>
+#include <linux/sizes.h>
 #include <linux/workqueue.h>
 #include <nullhz/mmu_batch.h>
 
@@ -636,6 +637,19 @@ static void test_who_comes_late_to_a_shared_notifier(struct kunit *test)
 	fake_end(fake);
 }
 
+/* While an event is flushed: an interval that had nothing in it is removed. */
+static void leave_late(struct work_struct *work)
+{
+	struct late *late = container_of(work, struct late, work);
+	struct fake *fake = late->fake;
+
+	wait_for_completion_timeout(&fake->begun, 30 * HZ);
+	complete(&fake->go_on);
+	nullhz_mmu_batch_interval_remove(late->piece->interval);
+	late->piece->interval = NULL;
+	late->waited = READ_ONCE(fake->over);
+}
+
 struct leaving {
 	struct work_struct work;
 	struct piece *piece;
@@ -678,6 +692,132 @@ static void test_events_wait_for_removals_from_a_shared_notifier(struct kunit *t
 	expect_wait_for_removal(test, fake_start_sharing(test, 0));
 }
 
+/* What it has zapped is flushed for somebody else before this callback is over. */
+static bool overtaken_start(void *driver, struct nullhz_mmu_batch_event *event)
+{
+	struct piece *piece = driver;
+	struct fake *fake = piece->fake;
+	struct fake_unmap unmap;
+
+	nullhz_mmu_batch_event_lock(event);
+	piece->zaps++;
+	if (!nullhz_mmu_batch_event_zapped(event, piece->live))
+		return true;
+	piece->live = false;
+	/* Of another space. */
+	fake_unmap_init(fake, &unmap, true);
+	KUNIT_EXPECT_EQ(fake->test, nullhz_mmu_batch_defer(fake->space, &unmap.unmap), 0);
+	nullhz_mmu_batch_drain(fake->space, NULLHZ_MMU_BATCH_REUSE);
+	KUNIT_EXPECT_EQ(fake->test, unmap.released_after, 1);
+	return true;
+}
+
+static void overtaken_finish(void *driver, struct nullhz_mmu_batch_event *event)
+{
+	piece_flushed(driver, event);
+}
+
+static const struct nullhz_mmu_batch_interval_ops overtaken_ops = {
+	.start = overtaken_start,
+	.finish = overtaken_finish,
+};
+
+static void test_the_second_pass_comes_also_when_others_were_faster(struct kunit *test)
+{
+	struct fake *fake = fake_start(test, 0);
+	struct piece piece = { .fake = fake, .live = true };
+	struct nullhz_mmu_batch_interval *interval;
+	struct nullhz_mmu_batch_space *space;
+
+	space = nullhz_mmu_batch_space_create(fake->device, current->mm, TAG + 1);
+	interval = nullhz_mmu_batch_interval_insert(space, fake->start + SIZE, SIZE,
+						    &overtaken_ops, &piece);
+	KUNIT_EXPECT_NOT_ERR_OR_NULL(test, interval);
+	KUNIT_EXPECT_EQ(test, vm_munmap(fake->start + SIZE, SIZE), 0);
+	KUNIT_EXPECT_EQ(test, piece.zaps, 1);
+	KUNIT_EXPECT_EQ(test, fake->flushes, 1);
+	KUNIT_EXPECT_EQ(test, piece.flushed_after, 1);
+	nullhz_mmu_batch_interval_remove(interval);
+	nullhz_mmu_batch_space_destroy(space);
+	fake_end(fake);
+}
+
+struct deferring {
+	struct work_struct work;
+	struct fake_unmap unmap;
+};
+
+static void defer(struct work_struct *work)
+{
+	struct deferring *deferring = container_of(work, struct deferring, work);
+
+	nullhz_mmu_batch_defer(deferring->unmap.fake->space, &deferring->unmap.unmap);
+}
+
+static void start_deferring(struct fake *fake, struct deferring *deferring, u64 pages)
+{
+	fake_unmap_init(fake, &deferring->unmap, true);
+	deferring->unmap.unmap.pages = pages;
+	INIT_WORK_ONSTACK(&deferring->work, defer);
+	schedule_work(&deferring->work);
+}
+
+static void finish_deferring(struct deferring *deferring)
+{
+	flush_work(&deferring->work);
+	destroy_work_on_stack(&deferring->work);
+}
+
+/* Who drains for the size of what is kept sees to it that the rest is not forgotten. */
+static void test_an_unmap_behind_a_big_one(struct kunit *test)
+{
+	struct fake *fake = fake_start(test, 0);
+	struct deferring big, next;
+	struct fake_unmap last;
+
+	/* The first one is more than may be kept, and so are both, ... */
+	fake->slow = true;
+	start_deferring(fake, &big, SZ_1G / PAGE_SIZE);
+	wait_for_completion(&fake->begun);
+	fake->slow = true;
+	start_deferring(fake, &next, 1);
+	msleep(SLOW_MS);
+	complete(&fake->go_on);
+	/* ... but not the second and the third one, which comes too late for its flush. */
+	wait_for_completion(&fake->begun);
+	wait_for_completion(&big.unmap.released);
+	fake_unmap_init(fake, &last, true);
+	KUNIT_EXPECT_EQ(test, nullhz_mmu_batch_defer(fake->space, &last.unmap), 0);
+	complete(&fake->go_on);
+	KUNIT_EXPECT_NE(test, wait_for_completion_timeout(&last.released, 10 * HZ), 0);
+	KUNIT_EXPECT_EQ(test, fake->flushes, 3);
+	finish_deferring(&big);
+	finish_deferring(&next);
+	fake_end(fake);
+}
+
+/* What another one that overlaps it has zapped may still be in the TLB, too. */
+static void test_removals_wait_for_overlapping_intervals(struct kunit *test)
+{
+	struct fake *fake = fake_start_sharing(test, 0);
+	struct piece other = { .fake = fake, .live = true };
+	struct late late = { .fake = fake, .piece = &fake->pieces[0] };
+	struct nullhz_mmu_batch_interval *interval;
+
+	interval = nullhz_mmu_batch_interval_insert(fake->space, fake->start, SIZE / 2,
+						    &overlapping_ops, &other);
+	KUNIT_EXPECT_NOT_ERR_OR_NULL(test, interval);
+	fake->slow = true;
+	INIT_WORK_ONSTACK(&late.work, leave_late);
+	schedule_work(&late.work);
+	munmap_some(fake, 1);
+	flush_work(&late.work);
+	destroy_work_on_stack(&late.work);
+	KUNIT_EXPECT_TRUE(test, late.waited);
+	nullhz_mmu_batch_interval_remove(interval);
+	fake_end(fake);
+}
+
 static struct kunit_case cases[] = {
 	KUNIT_CASE(test_bad_devices),
 	KUNIT_CASE(test_bad_arguments),
@@ -700,6 +840,9 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE(test_who_comes_late_to_a_shared_notifier),
 	KUNIT_CASE(test_events_wait_for_removals),
 	KUNIT_CASE(test_events_wait_for_removals_from_a_shared_notifier),
+	KUNIT_CASE(test_removals_wait_for_overlapping_intervals),
+	KUNIT_CASE(test_the_second_pass_comes_also_when_others_were_faster),
+	KUNIT_CASE(test_an_unmap_behind_a_big_one),
 	{}
 };
 

@@ -430,7 +430,7 @@ pub(super) fn gather(bytes: &[u8]) {
                         let all = gather.pages() >= limits.pages;
                         let expected = match (list.len(), limits.window_ns) {
                             _ if many || all => Next::Drain(Cause::Size),
-                            (1, 0) => Next::Drain(Cause::Time),
+                            (_, 0) => Next::Drain(Cause::Time),
                             (1, _) => Next::WakeAt(deadline),
                             _ => Next::Kept,
                         };

@@ -57,6 +57,24 @@ fn a_window_for_the_first_one() {
 }
 
 #[test]
+fn memory_is_short() {
+    let mut ring = ring(200);
+    assert!(!ring.squeeze());
+    ring.push(unmap(1, 1, 0), 0, &LIMITS).unwrap();
+    assert_eq!((ring.due(1), ring.cause()), (Due::At(100 * US), Cause::Time));
+    assert!(ring.squeeze());
+    let now = Due::Now(Ticket::from_raw(1));
+    assert_eq!((ring.due(1), ring.cause()), (now, Cause::Shrinker));
+    // Once it is drained, or gone, the next one has a window again.
+    ring.count(Cause::Shrinker);
+    assert_eq!((ring.due(1), ring.cause()), (Due::At(100 * US), Cause::Time));
+    assert!(ring.squeeze());
+    ring.pop(Ticket::from_raw(1)).unwrap();
+    ring.push(unmap(2, 1, 0), 5, &LIMITS).unwrap();
+    assert_eq!(ring.due(6), Due::At(5 + 100 * US));
+}
+
+#[test]
 fn what_needs_no_flush_does_not_hide_what_does() {
     let mut ring = ring(4);
     for ticket in [5, 0] {
@@ -97,12 +115,17 @@ fn size_and_no_window_at_all() {
         Next::Drain(Cause::Time)
     );
     assert_eq!(ring.due(0), Due::Now(Ticket::from_raw(2)));
-    let two = Limits {
-        unmaps: 2,
+    // Who comes while that one is flushed may be too late for its flush.
+    assert_eq!(
+        ring.push(unmap(3, 1, 2), 0, &at_once).unwrap(),
+        Next::Drain(Cause::Time)
+    );
+    let three = Limits {
+        unmaps: 3,
         ..LIMITS
     };
     assert_eq!(
-        ring.push(unmap(2, 1, 2), 0, &two).unwrap(),
+        ring.push(unmap(3, 1, 3), 0, &three).unwrap(),
         Next::Drain(Cause::Size)
     );
 }
