@@ -94,6 +94,7 @@ def test_what_comes_at_the_wrong_time(answers):
         "unregister while it runs": "EBUSY",
         "oracle while it runs": "EBUSY",
         "stop": "ok",
+        "stop overtaken": "ENOENT",
         "stop twice": "ENOENT",
         "unregister a part": "ENOENT",
         "unregister with an interval": "EINVAL",

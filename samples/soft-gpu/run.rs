@@ -194,10 +194,13 @@ impl Run {
         } = self;
         // Told before, so that it does not go through the rest of a batch.
         drop(_thread);
-        let progress = worker.progress.lock();
+        let mut progress = worker.progress.lock();
         let mut report = progress.report;
         if !progress.done {
             report.run_ns = elapsed(worker.start);
+            // Who waits for it may be another one.
+            progress.done = true;
+            worker.done.notify_all();
         }
         drop(progress);
         let counters = &worker.context.shared.counters;

@@ -8,6 +8,8 @@ the device.
 import json
 import os
 import sys
+import threading
+import time
 
 import gpu
 from gpu import PAGE, Gpu
@@ -96,7 +98,12 @@ def states(device):
     call("mode while it runs", device.mode, mode=gpu.B0)
     call("unregister while it runs", device.unregister, start=page, length=PAGE)
     call("oracle while it runs", device.oracle, start=page, stride=PAGE, count=1, table=page)
+    overtaken = {"run": run, "flags": gpu.WAIT}
+    waiter = threading.Thread(target=call, args=("stop overtaken", device.stop), kwargs=overtaken, daemon=True)
+    waiter.start()
+    time.sleep(0.5)
     call("stop", device.stop, run=run)
+    waiter.join(10)
     call("stop twice", device.stop, run=run)
     call("unregister a part", device.unregister, start=page, length=2 * PAGE)
     call("unregister with an interval", device.unregister, start=page, length=PAGE, interval=PAGE)
