@@ -126,7 +126,8 @@ impl Tlb {
             .ok()?;
         Some(Access {
             tlb: self,
-            flushed: self.flushed.load(Relaxed),
+            // ORDERING: `Acquire`: before the walk; see 2. in the module's documentation.
+            flushed: self.flushed.load(Acquire),
         })
     }
 
