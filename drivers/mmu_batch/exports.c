@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The symbols for drivers; ffi.rs has the functions. */
+/* The symbols for drivers; exports.rs has the functions. */
 
 #include <linux/build_bug.h>
 #include <linux/export.h>
@@ -7,7 +7,7 @@
 #include <linux/stddef.h>
 #include <nullhz/mmu_batch.h>
 
-/* What raw.rs and drivers/include/nullhz/mmu_batch.rs declare. */
+/* What abi.rs and drivers/include/nullhz/mmu_batch.rs declare. */
 static_assert(sizeof(struct nullhz_mmu_batch_span) == 24);
 static_assert(offsetof(struct nullhz_mmu_batch_span, tag) == 16);
 static_assert(sizeof(struct nullhz_mmu_batch_device_ops) == 24);

@@ -379,13 +379,16 @@ impl<'e> From<Result<Flushed<'e>, NonBlockable<'e>>> for Pass1<'e> {
     }
 }
 
-/// Pages that stay where they are, and nobody else's, until this is dropped.
+/// Pages that stay where they are, and nobody else's, until this is dropped, by whatever thread
+/// waits for unmaps of the device. Dropping it must not be what drops a space, an interval or a
+/// device of the library, which would wait for itself.
 pub trait Pages: Send + 'static {
     /// How many.
     fn count(&self) -> u64;
 }
 
-/// Addresses of the device that nobody else is given until this is dropped.
+/// Addresses of the device that nobody else is given until this is dropped, under the same
+/// conditions as [`Pages`].
 pub trait Lease: Send + 'static {
     /// The first one, and the one behind the last, in bytes.
     fn range(&self) -> Range<u64>;
@@ -427,7 +430,9 @@ impl<P: Pages, L: Lease> DriverUnmap<P, L> {
 
     /// Unmaps now, with `zap`, and flushes soon. Pages and addresses are dropped after that flush.
     ///
-    /// Process context, without the lock of the shadow page table; may sleep.
+    /// Process context, not in reclaim; may sleep. Without the lock of the shadow page table, and
+    /// without any that dropping pages and addresses of this device takes: some may be dropped
+    /// before this returns.
     pub fn defer<Q: Queue>(self, queue: &Q, zap: impl FnOnce(&mut Q::Shadow, &P, &L) -> Live) {
         queue.defer(
             self.place,

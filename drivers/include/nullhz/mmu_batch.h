@@ -104,9 +104,10 @@ struct nullhz_mmu_batch_event {
  * @flushed: what @zap has removed is out of the TLB: unmap DMA, drop what was
  *	kept for it. May be called for an event for which @zap has found nothing.
  *	Called without the space's lock, may sleep, must not allocate memory that
- *	has to be reclaimed. NULL: nothing to do, which is much cheaper:
- *	then intervals that do not overlap share a notifier (tunables/notifier_mib),
- *	and an event that hits one notifier has no second pass.
+ *	has to be reclaimed. Called in the second pass, or in the first one, if
+ *	the event hits no other notifier. NULL: nothing to do, which is much
+ *	cheaper: then intervals that do not overlap share a notifier
+ *	(tunables/notifier_mib).
  * @start: NULL; for the Rust API
  * @finish: NULL; for the Rust API
  */
@@ -127,7 +128,8 @@ struct nullhz_mmu_batch_interval_ops {
  *	was there. Called by nullhz_mmu_batch_defer(), with the space's lock held.
  * @release: gives back the pages and the addresses, and may free the unmap. No
  *	translation of them is in the TLB any more. Process context, may sleep
- *	and allocate; must not call functions of this file.
+ *	and allocate; must not call functions of this file. Called by a thread of
+ *	the library, or by whoever defers, drains or destroys a space of the device.
  *
  * Embedded in what the driver needs for it. The driver holds the pages (pinned)
  * and the addresses (not handed out again) until @release.
@@ -203,7 +205,7 @@ nullhz_mmu_batch_space_create(struct nullhz_mmu_batch_device *device,
  * All its unmaps are released when it returns.
  *
  * Context: process, may sleep; not from a function of the ops, and without any
- * lock that those or what is notified take.
+ * lock that those, what is notified or a release() for this device take.
  */
 void nullhz_mmu_batch_space_destroy(struct nullhz_mmu_batch_space *space);
 
@@ -287,8 +289,9 @@ nullhz_mmu_batch_interval_notifier(struct nullhz_mmu_batch_interval *interval);
  * notifier must not return before the flush, so that there is no way to defer
  * it.
  *
- * Context: process, may sleep; without the space's lock, not from a function of
- * the ops.
+ * Context: process, may sleep, not reclaim; without the space's lock or any that
+ * a release() for this device takes, which may be called, that of @unmap too,
+ * before it returns; not from a function of the ops.
  * Return: 0; -EINVAL for an empty or reversed range or missing functions, and
  * then nothing was done.
  */
@@ -303,8 +306,8 @@ int nullhz_mmu_batch_defer(struct nullhz_mmu_batch_space *space,
  * When it returns, all unmaps that were deferred before it was called, of all
  * spaces of the device, have been flushed and released.
  *
- * Context: process, may sleep; without the space's lock, not from a function of
- * the ops.
+ * Context: process, may sleep, not reclaim; without the space's lock or any that
+ * a release() for this device takes; not from a function of the ops.
  */
 void nullhz_mmu_batch_drain(struct nullhz_mmu_batch_space *space,
 			    enum nullhz_mmu_batch_cause cause);

@@ -242,7 +242,7 @@ struct nullhz_soft_gpu_counters {
 	__u64 retries;		/* faults begun again since an event came between */
 	__u64 unbinds;		/* buffers unmapped */
 	__u64 intervals;	/* registered now */
-	__u64 notifiers;	/* of the kernel, registered now */
+	__u64 notifiers;	/* registered now; BATCHED, TYPED: with the library */
 	__u64 tables;		/* page tables of all levels */
 	__u64 accesses;		/* of ended runs, and of ACCESS */
 	__u64 violations;	/* those of active runs included */
@@ -327,7 +327,7 @@ struct nullhz_soft_gpu_faults {
  *
  * Any ioctl()	ENOTTY: unknown command, or one that this device does not have
  *		(info.modes, info.features). EINVAL: a known command's number with
- *		another size, a field out of its range, a pad that is not 0. EFAULT:
+ *		another size (the smaller device, in C: ENOTTY), a field out of its range, a pad that is not 0. EFAULT:
  *		bad pointer. EPERM: all but INFO, STOP, VIOLATION, COUNTERS and CPU
  *		by a process that does not have the memory of the one that opened
  *		the file (fork(), exec(), a file that was passed on). ESRCH: that
