@@ -586,8 +586,8 @@ fn queue_up<P: Platform>(platform: &P, ticket: Ticket) -> Option<P::Lead<'_>> {
     None
 }
 
-/// Gives up the lead, and wakes who is done, and one who is to go on. `counted`: as what who has led
-/// is among those who wait.
+/// Gives up the lead, and wakes who is done, and one who is to go on. `counted`: as what who has
+/// led is among those who wait.
 fn hand_over<P: Platform>(platform: &P, lead: P::Lead<'_>, counted: Option<Caller>) {
     // While it has the lead: the next leader may finish a generation before this one wakes its own,
     // whom nobody else wakes.

@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 import time
+from functools import partial
 
 import gpu
 from gpu import PAGE, Gpu
@@ -98,8 +99,8 @@ def states(device):
     call("mode while it runs", device.mode, mode=gpu.B0)
     call("unregister while it runs", device.unregister, start=page, length=PAGE)
     call("oracle while it runs", device.oracle, start=page, stride=PAGE, count=1, table=page)
-    overtaken = {"run": run, "flags": gpu.WAIT}
-    waiter = threading.Thread(target=call, args=("stop overtaken", device.stop), kwargs=overtaken, daemon=True)
+    overtaken = partial(call, "stop overtaken", device.stop, run=run, flags=gpu.WAIT)
+    waiter = threading.Thread(target=overtaken, daemon=True)
     waiter.start()
     time.sleep(0.5)
     call("stop", device.stop, run=run)

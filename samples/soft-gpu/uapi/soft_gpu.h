@@ -327,11 +327,11 @@ struct nullhz_soft_gpu_faults {
  *
  * Any ioctl()	ENOTTY: unknown command, or one that this device does not have
  *		(info.modes, info.features). EINVAL: a known command's number with
- *		another size (the smaller device, in C: ENOTTY), a field out of its range, a pad that is not 0. EFAULT:
- *		bad pointer. EPERM: all but INFO, STOP, VIOLATION, COUNTERS and CPU
- *		by a process that does not have the memory of the one that opened
- *		the file (fork(), exec(), a file that was passed on). ESRCH: that
- *		process has gone. EINTR: killed. ENOMEM.
+ *		another size (the smaller device, in C: ENOTTY), a field out of its
+ *		range, a pad that is not 0. EFAULT: bad pointer. EPERM: all but INFO,
+ *		STOP, VIOLATION, COUNTERS and CPU by a process that does not have the
+ *		memory of the one that opened the file (fork(), exec(), a file that
+ *		was passed on). ESRCH: that process has gone. EINTR: killed. ENOMEM.
  * MODE		EBUSY: a run is active, or a buffer is bound.
  * REGISTER	EEXIST: overlaps with a registered range. ENOSPC: too many intervals.
  *		EOVERFLOW: beyond the addresses of a process.

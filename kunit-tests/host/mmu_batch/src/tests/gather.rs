@@ -61,13 +61,19 @@ fn memory_is_short() {
     let mut ring = ring(200);
     assert!(!ring.squeeze());
     ring.push(unmap(1, 1, 0), 0, &LIMITS).unwrap();
-    assert_eq!((ring.due(1), ring.cause()), (Due::At(100 * US), Cause::Time));
+    assert_eq!(
+        (ring.due(1), ring.cause()),
+        (Due::At(100 * US), Cause::Time)
+    );
     assert!(ring.squeeze());
     let now = Due::Now(Ticket::from_raw(1));
     assert_eq!((ring.due(1), ring.cause()), (now, Cause::Shrinker));
     // Once it is drained, or gone, the next one has a window again.
     ring.count(Cause::Shrinker);
-    assert_eq!((ring.due(1), ring.cause()), (Due::At(100 * US), Cause::Time));
+    assert_eq!(
+        (ring.due(1), ring.cause()),
+        (Due::At(100 * US), Cause::Time)
+    );
     assert!(ring.squeeze());
     ring.pop(Ticket::from_raw(1)).unwrap();
     ring.push(unmap(2, 1, 0), 5, &LIMITS).unwrap();
