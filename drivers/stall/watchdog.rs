@@ -35,7 +35,7 @@ struct Mode {
     armed: bool,
     /// Shut by a bite, or for a reboot.
     shut: bool,
-    /// The machine is going down: nothing is opened any more.
+    /// The machine is going down: what is open stays so, and what is shut too.
     down: bool,
 }
 
@@ -52,6 +52,10 @@ pub(crate) struct Watchdog {
     kept: Mutex<Ledger>,
     #[pin]
     mode: Mutex<Mode>,
+    /// Held by who starts, feeds or stops devices, which waits for drivers: the sampler never does.
+    /// Before [`Mode`]'s lock.
+    #[pin]
+    tending: Mutex<()>,
     armed: AtomicFlag,
     exhausted: AtomicFlag,
     resets: Atomic<u32>,
@@ -120,6 +124,7 @@ impl Watchdog {
                 },
                 "nullhz_stall_mode"
             ),
+            tending <- new_mutex!((), "nullhz_stall_tending"),
             armed: AtomicFlag::new(false),
             exhausted: AtomicFlag::new(exhausted),
             resets: Atomic::new(resets),
@@ -200,6 +205,9 @@ impl Watchdog {
     /// Lets the node be reset: no ping any more. Any rank's reason has been kept by now.
     pub(crate) fn shut(&self) {
         let mut mode = self.mode.lock();
+        if mode.down {
+            return;
+        }
         mode.shut = true;
         if let Some(gate) = &self.gate {
             gate.shut();
@@ -259,8 +267,16 @@ impl Watchdog {
         let Some(gate) = &self.gate else {
             return;
         };
+        let _tending = self.tending.lock();
+        let (shut, down) = {
+            let mode = self.mode.lock();
+            (mode.shut, mode.down)
+        };
+        if down {
+            return;
+        }
         let wanted = tunables.reset.load(Relaxed) != 0 && !exhausted;
-        if !self.mode.lock().shut {
+        if !shut {
             match (tunables.feed.load(Relaxed) != 0, wanted) {
                 (true, true) => self.feed_devices(gate, tunables.feed_timeout_s.load(Relaxed)),
                 (appease, _) => self.leave_devices(gate, appease),
@@ -378,17 +394,19 @@ impl Watchdog {
         mode.down = true;
         let armed = mode.armed;
         drop(mode);
+        // A feed that is under way ends before the core's notifiers stop the devices. Who comes
+        // later sees that the machine goes down, and does not start them again.
+        let _tending = self.tending.lock();
         self.keep(Mark::Clean);
-        let limit_s = tunables.reboot_s.load(Relaxed);
         let Some(gate) = &self.gate else {
             return;
         };
-        if !matches!(action, Action::Restart) || !armed || limit_s == 0 {
-            gate.open(FOREVER);
-            return;
-        }
-        if devices(gate).any(|device| device.active()) {
-            gate.open(FOREVER);
+        // Without a permit a device could be neither stopped nor given another timeout.
+        gate.open(FOREVER);
+        let limit_s = tunables.reboot_s.load(Relaxed);
+        let watched = action == Action::Restart && armed && limit_s != 0;
+        if !watched || devices(gate).any(|device| device.active()) {
+            Self::release_devices(gate);
             return;
         }
         for device in devices(gate).filter(|device| device.fed()) {
@@ -397,6 +415,25 @@ impl Watchdog {
             }
         }
         gate.shut();
+    }
+
+    /// Stops what runs only because we feed it: its driver may not be one whose devices the core's
+    /// notifiers stop, and nobody feeds it when the CPUs have halted.
+    fn release_devices(gate: &Gate) {
+        for device in devices(gate).filter(|device| device.fed()) {
+            let id = device.id();
+            let left = gate.unfeed(id).and_then(|()| {
+                let ran_before = |device: &Device| device.running() && !device.active();
+                match gate.device(id).filter(ran_before) {
+                    // What a notifier stops stays stopped only if it is fed.
+                    Some(_) => gate.feed(id, 0),
+                    None => Ok(()),
+                }
+            });
+            if let Err(error) = left {
+                pr_warn!("watchdog{id}: cannot be left: {error:?}\n");
+            }
+        }
     }
 
     /// The kernel panics. Any context.

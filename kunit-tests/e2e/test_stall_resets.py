@@ -136,6 +136,20 @@ def test_a_reboot_hangs(vm):
     assert event["kind"] == bus.EV_RESET
 
 
+def test_a_halted_node_stays_halted(vm):
+    """The core's notifiers have stopped the device; going down takes long enough to think again."""
+    resets = ask(vm, "info")["resets"]
+    vm.run(f"modprobe nullhz_stall_gen && echo 3000 > {GENERATOR}/reboot")
+    seen, since = vm.monitor.position, vm.console.position
+    vm.spawn("halt")
+    vm.wait_log("System halted", 30, since)
+    time.sleep(2 * TIMEOUT_S)
+    assert not [event for event in vm.monitor.events(seen) if event.name in ("WATCHDOG", "RESET")]
+    vm.reset()
+    assert previous(vm) == ([], [])
+    assert ask(vm, "info")["resets"] == resets
+
+
 def test_a_boot_loop_ends_disarmed(shared_node):
     """After three resets within a day the node stays up, says why, and waits for an operator.
 
