@@ -51,6 +51,7 @@ mod rank;
 mod report;
 mod stores;
 mod table;
+mod timeout;
 mod tunables;
 mod watch;
 mod watchdog;

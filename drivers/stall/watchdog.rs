@@ -12,6 +12,7 @@ use crate::budget::{Ending, Ledger, Mark};
 use crate::ffi;
 use crate::ladder::Node;
 use crate::stores::Stores;
+use crate::timeout::set_longest;
 use crate::tunables::Tunables;
 use kernel::{
     pr_warn_once,
@@ -405,16 +406,37 @@ impl Watchdog {
         gate.open(FOREVER);
         let limit_s = tunables.reboot_s.load(Relaxed);
         let watched = action == Action::Restart && armed && limit_s != 0;
-        if !watched || devices(gate).any(|device| device.active()) {
+        if watched
+            && !devices(gate).any(|device| device.active())
+            && devices(gate)
+                .filter(|device| device.fed())
+                .all(|device| Self::limit_restart(gate, &device, limit_s))
+        {
+            gate.shut();
+        } else {
             Self::release_devices(gate);
-            return;
         }
-        for device in devices(gate).filter(|device| device.fed()) {
-            if let Err(error) = gate.feed(device.id(), limit_s) {
-                pr_warn!("watchdog{}: {limit_s} s: {error:?}\n", device.id());
+    }
+
+    /// Gives the device `limit_s`, or as much of it as it can do; whether it does not cut the
+    /// restart any shorter.
+    fn limit_restart(gate: &Gate, device: &Device, limit_s: u32) -> bool {
+        let id = device.id();
+        let given = set_longest(limit_s, device.timeout(), |s| match gate.feed(id, s) {
+            Ok(()) => Ok(true),
+            Err(error) if error == EINVAL => Ok(false),
+            Err(error) => Err(error),
+        });
+        // Not every driver can set timeouts, or one to the second.
+        let has = gate.device(id).map_or(0, |device| device.timeout());
+        match given {
+            Ok(Some(_)) if has < limit_s => {
+                pr_warn!("watchdog{id}: a restart may take {has} s, and not {limit_s}\n");
             }
+            Ok(Some(_)) => {}
+            error => pr_warn!("watchdog{id}: cannot watch the restart: {error:?}\n"),
         }
-        gate.shut();
+        matches!(given, Ok(Some(_)))
     }
 
     /// Stops what runs only because we feed it: its driver may not be one whose devices the core's

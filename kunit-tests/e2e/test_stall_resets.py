@@ -26,6 +26,8 @@ from stalls import (
 
 pytestmark = pytest.mark.timed
 TIMEOUT_S = 3
+# Of the i6300ESB.
+LONGEST_S = 2046
 BUDGET = 3
 NODE = {"watchdog": "i6300esb"}
 DEADLINE_MS = 400
@@ -146,6 +148,20 @@ def test_a_halted_node_stays_halted(vm):
     time.sleep(2 * TIMEOUT_S)
     assert not [event for event in vm.monitor.events(seen) if event.name in ("WATCHDOG", "RESET")]
     vm.reset()
+    assert previous(vm) == ([], [])
+    assert ask(vm, "info")["resets"] == resets
+
+
+def test_a_restart_limit_that_no_device_can_do(vm):
+    """It gets the longest that it can do, and does not keep the few seconds that it has."""
+    resets = ask(vm, "info")["resets"]
+    tune(vm, reboot_s=3600)
+    vm.run(f"modprobe nullhz_stall_gen && echo {2000 * TIMEOUT_S} > {GENERATOR}/reboot")
+    seen, since = vm.monitor.position, vm.console.position
+    vm.spawn("reboot")
+    vm.wait_boot()
+    assert not [event for event in vm.monitor.events(seen) if event.name == "WATCHDOG"]
+    vm.wait_log(f"a restart may take {LONGEST_S} s, and not 3600", since=since)
     assert previous(vm) == ([], [])
     assert ask(vm, "info")["resets"] == resets
 

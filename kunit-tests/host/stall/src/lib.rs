@@ -21,3 +21,5 @@ pub mod ladder;
 pub mod quantile;
 #[path = "../../../../drivers/stall/rank.rs"]
 pub mod rank;
+#[path = "../../../../drivers/stall/timeout.rs"]
+pub mod timeout;
