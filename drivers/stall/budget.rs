@@ -8,8 +8,11 @@
 //! watchdog's own status tells which, where it has one. Where it has none, it counts as a
 //! watchdog's: a boot loop is worse than a start in disarmed mode.
 //!
-//! Wall-clock time, since it must last across boots. A reset in the future (the clock went back)
-//! counts until the clock has caught up and the window has passed.
+//! Wall-clock time, since it must last across boots, but it is read only once in each, at load: a
+//! node whose battery is dead boots in the past, loops there, and is told the time by NTP later,
+//! which makes its resets no older. Nor does a clock that goes back make them count for longer: a
+//! reset in the future counts as one at load. So within a boot only time that has passed makes an
+//! end of a reset, a day of it at most, whatever is done to the clock.
 
 use super::abi::{record, Field, Unread, Unwritten};
 
@@ -19,6 +22,15 @@ use crc32::crc32;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"nullhzSW");
 const VERSION: u32 = 1;
+
+/// A moment of a boot.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// The wall clock at load, seconds since 1970.
+    pub loaded: u64,
+    /// Seconds since then, by a clock that nobody sets.
+    pub elapsed: u64,
+}
 
 /// Resets that a ledger remembers, and so the largest budget.
 pub const REMEMBERED: usize = 16;
@@ -164,9 +176,9 @@ impl Ledger {
         (self.number & 1) as usize
     }
 
-    /// A new boot begins, at `now` seconds: tells how the one before ended, and counts it if the
-    /// watchdog ended it. `watchdog` is what the hardware says: whether it has reset the node;
-    /// [`None`]: it cannot tell. To be written.
+    /// A new boot begins, with load at `now` seconds: tells how the one before ended, and counts it
+    /// if the watchdog ended it. `watchdog` is what the hardware says: whether it has reset the
+    /// node; [`None`]: it cannot tell. To be written.
     pub fn boot(&mut self, now: u64, watchdog: Option<bool>) -> Ending {
         let ending = match (self.mark, watchdog) {
             (Mark::Unloaded, _) => Ending::Clean,
@@ -204,15 +216,18 @@ impl Ledger {
         self.number = self.number.saturating_add(1);
     }
 
-    /// Resets within the window before `now`, seconds.
-    pub fn resets(&self, now: u64) -> u32 {
-        let counts = |reset: &&u64| **reset != 0 && now < reset.saturating_add(WINDOW_S);
+    /// Resets within the window before `now`.
+    pub fn resets(&self, now: Moment) -> u32 {
+        let Moment { loaded, elapsed } = now;
+        let now = loaded.saturating_add(elapsed);
+        let until = |reset: &u64| loaded.min(*reset).saturating_add(WINDOW_S);
+        let counts = |reset: &&u64| **reset != 0 && now < until(reset);
         self.resets.iter().filter(counts).count() as u32
     }
 
     /// Whether there are `limit` resets within the window, so that the node does not reset any
     /// more. 0: it never does.
-    pub fn exhausted(&self, now: u64, limit: u32) -> bool {
+    pub fn exhausted(&self, now: Moment, limit: u32) -> bool {
         self.resets(now) >= limit.min(REMEMBERED as u32)
     }
 }

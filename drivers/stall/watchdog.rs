@@ -8,7 +8,7 @@
 //! permit never ends.
 
 use crate::abi::Held;
-use crate::budget::{Ending, Ledger, Mark};
+use crate::budget::{Ending, Ledger, Mark, Moment};
 use crate::ffi;
 use crate::ladder::Node;
 use crate::stores::Stores;
@@ -24,12 +24,14 @@ use kernel::{
         raw::{new_raw_spinlock, RawSpinLock},
         Mutex,
     },
-    time::Delta,
+    time::{BootTime, Delta, Instant},
     watchdog::gate::{Device, Gate}, //
 };
 
 /// Longer than any machine runs: about a century.
 const FOREVER: Delta = Delta::from_secs(100 * 365 * 24 * 3600);
+
+const NS_PER_S: u64 = 1_000_000_000;
 
 /// Who may open the gate, and how far.
 struct Mode {
@@ -48,6 +50,10 @@ pub(crate) struct Watchdog {
     pub(crate) stores: Stores,
     #[pin]
     ledger: RawSpinLock<Ledger>,
+    /// When the module was loaded, seconds since 1970 as the clock was then.
+    loaded_s: u64,
+    /// The same on a clock that nobody sets, and that goes on during suspend.
+    loaded: Instant<BootTime>,
     /// What the firmware's store has.
     #[pin]
     kept: Mutex<Ledger>,
@@ -69,11 +75,6 @@ pub(crate) struct Watchdog {
     pub(crate) ending: Ending,
     /// There was no hardware yet that could have told, and it matters.
     unasked: AtomicFlag,
-}
-
-/// Seconds since 1970.
-fn now_s() -> u64 {
-    ffi::real_ns() / 1_000_000_000
 }
 
 /// The permit that a whole pass gives.
@@ -106,13 +107,19 @@ impl Watchdog {
         };
         let mut ledger = found.ledger.unwrap_or(Ledger::EMPTY);
         let told = ledger.mark() == Mark::Unloaded;
-        let ending = ledger.boot(now_s(), watchdog);
+        let loaded_s = ffi::real_ns() / NS_PER_S;
+        let ending = ledger.boot(loaded_s, watchdog);
         let known = matches!(ending, Ending::Reset | Ending::Bitten);
         stores.write_ram(&ledger);
         stores.write_firmware(&ledger);
-        let now = now_s();
+        let now = Moment {
+            loaded: loaded_s,
+            elapsed: 0,
+        };
         let (resets, exhausted) = (ledger.resets(now), ledger.exhausted(now, limit));
         pin_init!(Self {
+            loaded_s,
+            loaded: Instant::now(),
             gate,
             stores,
             kept <- new_mutex!(ledger, "nullhz_stall_kept"),
@@ -137,6 +144,14 @@ impl Watchdog {
         })
     }
 
+    fn now(&self) -> Moment {
+        let elapsed_ns = self.loaded.elapsed().as_nanos();
+        Moment {
+            loaded: self.loaded_s,
+            elapsed: u64::try_from(elapsed_ns).unwrap_or(0) / NS_PER_S,
+        }
+    }
+
     /// Whether there is any hardware.
     pub(crate) fn has_hardware(&self) -> bool {
         self.gate.iter().flat_map(devices).next().is_some()
@@ -159,7 +174,7 @@ impl Watchdog {
         self.unasked.store(false, Relaxed);
         if reset {
             let ledger = self.ledger.with(|ledger| {
-                ledger.boot(now_s(), Some(true));
+                ledger.boot(self.loaded_s, Some(true));
                 *ledger
             });
             self.stores.write_ram(&ledger);
@@ -255,10 +270,9 @@ impl Watchdog {
     /// disarms the node. May wait for a driver: never called by the sampler.
     pub(crate) fn tend(&self, tunables: &Tunables) {
         let limit = tunables.budget.load(Relaxed);
-        let (resets, exhausted) = self.ledger.with(|ledger| {
-            let now = now_s();
-            (ledger.resets(now), ledger.exhausted(now, limit))
-        });
+        let now = self.now();
+        let ledger = self.ledger.with(|ledger| *ledger);
+        let (resets, exhausted) = (ledger.resets(now), ledger.exhausted(now, limit));
         self.resets.store(resets, Relaxed);
         self.exhausted.store(exhausted, Relaxed);
 

@@ -182,6 +182,14 @@ def test_a_boot_loop_ends_disarmed(shared_node):
     assert held["level"] == bus.DEGRADING
     assert (held["stall"]["held"], held["stall"]["resets"]) == (bus.H_BUDGET, BUDGET)
 
+    # A clock that is set makes it no younger, as where the battery is dead and NTP is late.
+    for days in (3, -10, 7):
+        vm.run(f"date -s @$(($(date +%s) + {days * 24 * 3600}))")
+        # The hardware is looked after every second.
+        time.sleep(2.5)
+        info = ask(vm, "info")
+        assert (info["resets"], info["armed"]) == (BUDGET, 0), f"{days} days"
+
     position = reader.position
     tune(vm, no_ack_ms=300, bite_ms=BITE_MS, feed_timeout_s=TIMEOUT_S)
     rank = Rank(vm, 6, cpu=2, step=DEADLINE_MS)

@@ -5,16 +5,23 @@ use kernel::prelude::*;
 #[kunit_tests(nullhz_stall_keeping)]
 mod tests {
     use crate::abi::Culprit;
-    use crate::budget::{Ending, Ledger, Mark, STORED_SIZE};
+    use crate::budget::{Ending, Ledger, Mark, Moment, STORED_SIZE};
     use crate::culprit::{Survey, Thread};
 
     const NOW: u64 = 1_790_000_000;
+
+    fn after(elapsed: u64) -> Moment {
+        Moment {
+            loaded: NOW,
+            elapsed,
+        }
+    }
 
     #[test]
     fn a_boot_loop_ends() {
         let mut ledger = Ledger::EMPTY;
         for n in 0..3 {
-            assert!(!ledger.exhausted(NOW, 3));
+            assert!(!ledger.exhausted(after(0), 3));
             ledger.set(Mark::Armed);
             let Some(read) = Ledger::decode(&ledger.encode()) else {
                 panic!("not read back");
@@ -22,9 +29,9 @@ mod tests {
             ledger = read;
             assert!(ledger.boot(NOW + n, Some(true)) == Ending::Reset);
         }
-        assert!(ledger.exhausted(NOW + 3, 3));
+        assert!(ledger.exhausted(after(3), 3));
         ledger.forgive();
-        assert_eq!(ledger.resets(NOW + 3), 0);
+        assert_eq!(ledger.resets(after(3)), 0);
     }
 
     #[test]

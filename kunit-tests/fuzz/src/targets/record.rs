@@ -9,7 +9,7 @@ use nullhz_fault_host::persist::{self, Damaged, LastWords};
 use nullhz_fault_host::report::{Now, Report};
 use nullhz_fault_host::ring;
 use nullhz_stall_host::abi as stall;
-use nullhz_stall_host::budget::{self, Ending, Ledger, Mark};
+use nullhz_stall_host::budget::{self, Ending, Ledger, Mark, Moment};
 
 /// CRC-32 (IEEE 802.3) by its table.
 fn crc32(bytes: &[u8]) -> u32 {
@@ -180,9 +180,13 @@ fn ledger(input: &mut Input<'_>) {
     while !input.is_empty() {
         // Seconds since 1970: at its end the clock is 2^34.
         let (now, limit) = (input.extreme() >> 30, input.u8().into());
-        let resets = ledger.resets(now);
+        let moment = Moment {
+            loaded: now,
+            elapsed: 0,
+        };
+        let resets = ledger.resets(moment);
         assert!(resets <= budget::REMEMBERED as u32);
-        assert_eq!(ledger.exhausted(now, limit), resets >= limit.min(16));
+        assert_eq!(ledger.exhausted(moment, limit), resets >= limit.min(16));
         assert!(ledger.copy() < 2);
         let before = ledger.copy();
         match input.below(5) {
@@ -193,14 +197,14 @@ fn ledger(input: &mut Input<'_>) {
                 assert_eq!(ledger.mark(), Mark::Clean);
                 let counted = matches!(ending, Ending::Bitten | Ending::Reset);
                 // The new one counts now, and pushes at most one out.
-                assert!(!counted || ledger.resets(now) >= resets.max(1));
-                assert!(counted || ledger.resets(now) == resets);
+                assert!(!counted || ledger.resets(moment) >= resets.max(1));
+                assert!(counted || ledger.resets(moment) == resets);
                 assert!(mark != Mark::Armed || watchdog == Some(false) || counted);
             }
             1 => ledger.set(input.pick(&[Mark::Armed, Mark::Shut, Mark::Panic, Mark::Unloaded])),
             2 => {
                 ledger.forgive();
-                assert_eq!(ledger.resets(now), 0);
+                assert_eq!(ledger.resets(moment), 0);
             }
             3 => {
                 assert_eq!(Ledger::decode(&ledger.encode()), Some(ledger));

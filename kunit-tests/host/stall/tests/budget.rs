@@ -2,10 +2,20 @@
 
 //! The budget of resets, across boots.
 
-use nullhz_stall_host::budget::{Ending, Ledger, Mark, REMEMBERED, STORED_SIZE, WINDOW_S};
+use nullhz_stall_host::budget::{Ending, Ledger, Mark, Moment, REMEMBERED, STORED_SIZE, WINDOW_S};
 use proptest::{collection::vec, prelude::*};
 
 const NOW: u64 = 1_790_000_000;
+
+/// The beginning of a boot.
+fn at(loaded: u64) -> Moment {
+    after(loaded, 0)
+}
+
+/// A boot that has gone on for a while.
+fn after(loaded: u64, elapsed: u64) -> Moment {
+    Moment { loaded, elapsed }
+}
 
 /// The next boot reads what the one before has left.
 fn boot(ledger: &Ledger, now: u64, watchdog: Option<bool>) -> (Ledger, Ending) {
@@ -32,7 +42,7 @@ fn how_a_boot_has_ended() {
             let (ledger, found) = boot(&ledger, NOW, watchdog);
             assert_eq!(found, ending, "{mark:?} {watchdog:?}");
             let counted = matches!(ending, Ending::Bitten | Ending::Reset);
-            assert_eq!(ledger.resets(NOW), counted.into());
+            assert_eq!(ledger.resets(at(NOW)), counted.into());
         }
     }
 }
@@ -41,18 +51,18 @@ fn how_a_boot_has_ended() {
 fn a_boot_loop_ends() {
     let mut ledger = Ledger::EMPTY;
     for n in 0..3 {
-        assert!(!ledger.exhausted(NOW + n * 300, 3));
+        assert!(!ledger.exhausted(at(NOW + n * 300), 3));
         ledger.set(Mark::Armed);
         ledger = boot(&ledger, NOW + n * 300, Some(true)).0;
     }
-    assert!(ledger.exhausted(NOW + 900, 3));
-    assert!(!ledger.exhausted(NOW + 900, 4));
-    assert!(ledger.exhausted(NOW + 900, 0) && Ledger::EMPTY.exhausted(NOW, 0));
+    assert!(ledger.exhausted(at(NOW + 900), 3));
+    assert!(!ledger.exhausted(at(NOW + 900), 4));
+    assert!(ledger.exhausted(at(NOW + 900), 0) && Ledger::EMPTY.exhausted(at(NOW), 0));
     // The first one is a day ago.
-    assert!(ledger.exhausted(NOW + WINDOW_S - 1, 3));
-    assert!(!ledger.exhausted(NOW + WINDOW_S, 3));
+    assert!(ledger.exhausted(at(NOW + WINDOW_S - 1), 3));
+    assert!(!ledger.exhausted(at(NOW + WINDOW_S), 3));
     ledger.forgive();
-    assert_eq!(ledger.resets(NOW + 900), 0);
+    assert_eq!(ledger.resets(at(NOW + 900)), 0);
 }
 
 #[test]
@@ -61,10 +71,25 @@ fn a_clock_that_goes_back_forgives_nothing() {
     ledger.set(Mark::Shut);
     // No battery: the node believes that it is 1970.
     let (mut ledger, _) = boot(&ledger, NOW, None);
-    assert_eq!(ledger.resets(0), 1);
+    assert_eq!(ledger.resets(at(0)), 1);
     ledger.set(Mark::Shut);
     let (ledger, _) = boot(&ledger, 0, None);
-    assert_eq!(ledger.resets(10), 2);
+    assert_eq!(ledger.resets(at(10)), 2);
+}
+
+#[test]
+fn a_day_without_a_reset_ends_it_whatever_the_clock_says() {
+    let mut ledger = Ledger::EMPTY;
+    ledger.set(Mark::Shut);
+    // Loaded when the clock is right, before it is told the time, and years ahead of what it is.
+    for recorded in [NOW, 0, NOW + 1000 * WINDOW_S] {
+        let (ledger, _) = boot(&ledger, recorded, None);
+        for loaded in [recorded, recorded.min(NOW)] {
+            assert_eq!(ledger.resets(after(loaded, WINDOW_S - 1)), 1);
+            // 0 stands for none.
+            assert_eq!(ledger.resets(after(loaded, WINDOW_S + 1)), 0);
+        }
+    }
 }
 
 fn newest(copies: &[[u8; STORED_SIZE]; 2]) -> Option<Ledger> {
@@ -127,8 +152,8 @@ fn a_budget_has_an_end() {
         ledger.set(Mark::Shut);
         ledger.boot(NOW + n, None);
     }
-    assert_eq!(ledger.resets(NOW + 100), REMEMBERED as u32);
-    assert!(ledger.exhausted(NOW + 100, u32::MAX));
+    assert_eq!(ledger.resets(at(NOW + 100)), REMEMBERED as u32);
+    assert!(ledger.exhausted(at(NOW + 100), u32::MAX));
 }
 
 proptest! {
