@@ -11,6 +11,7 @@ extern "C" {
     fn nullhz_stall_real_ns() -> u64;
     fn nullhz_stall_online(cpu: u32) -> bool;
     fn nullhz_stall_bind(cpu: u32) -> c_int;
+    fn nullhz_stall_unbind() -> c_int;
     fn nullhz_stall_trace_event(stall: *const Stall, kind: u16, level: u8, cpu: i32);
     fn nullhz_stall_trace_pass(pass_ns: u64, ranks: u32, stalled: u32, permitted: bool);
 }
@@ -40,6 +41,14 @@ pub(crate) fn bind(cpu: CpuId) -> Result {
     // SAFETY: A thread may always change its own affinity where it may sleep, which all of this
     // module's code that calls this may.
     to_result(unsafe { nullhz_stall_bind(cpu.as_u32()) })
+}
+
+/// Undoes [`bind()`]: the calling thread may run on all CPUs that keep the house at the moment.
+///
+/// Process context, may sleep.
+pub(crate) fn unbind() -> Result {
+    // SAFETY: As in `bind()`.
+    to_result(unsafe { nullhz_stall_unbind() })
 }
 
 /// Fires `nullhz_stall:nullhz_stall_event`.

@@ -3,7 +3,10 @@
 
 #include <linux/build_bug.h>
 #include <linux/cpumask.h>
+#include <linux/gfp.h>
+#include <linux/rcupdate.h>
 #include <linux/sched.h>
+#include <linux/sched/isolation.h>
 #include <linux/stddef.h>
 #include <linux/timekeeping.h>
 #include <uapi/nullhz/fault.h>
@@ -43,4 +46,30 @@ int nullhz_stall_bind(unsigned int cpu)
 	if (cpu >= nr_cpu_ids)
 		return -EINVAL;
 	return set_cpus_allowed_ptr(current, cpumask_of(cpu));
+}
+
+/*
+ * Lets the calling thread run on all housekeeping CPUs, as a new one may. Process
+ * context, may sleep.
+ */
+int nullhz_stall_unbind(void)
+{
+	cpumask_var_t mask;
+	int err;
+
+	/* Who looks at ranks does not wait for memory, but asks once more. */
+	if (!alloc_cpumask_var(&mask, GFP_NOWAIT))
+		return -ENOMEM;
+
+	/* Cpusets exchange the mask of domains; the other one is that of the boot. */
+	scoped_guard(rcu) {
+		const struct cpumask *domain = housekeeping_cpumask(HK_TYPE_DOMAIN);
+
+		if (!cpumask_and(mask, domain, housekeeping_cpumask(HK_TYPE_KERNEL_NOISE)))
+			cpumask_copy(mask, domain);
+	}
+	err = set_cpus_allowed_ptr(current, mask);
+	free_cpumask_var(mask);
+
+	return err;
 }

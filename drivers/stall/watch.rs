@@ -41,7 +41,8 @@ const _: () = assert!(STANDBY_NS + TAKEOVER_NS < crate::clock::LATE_PERIODS * PE
 
 /// One of the threads.
 struct Beat {
-    /// Where it runs; [`None`]: wherever the scheduler puts it.
+    /// Where it runs; [`None`]: wherever the scheduler puts it. A cpuset may isolate the CPU while
+    /// the module is loaded: as long as it does, the thread runs wherever the scheduler puts it.
     cpu: Option<CpuId>,
     /// `CLOCK_MONOTONIC` of its last run.
     at: Atomic<u64>,
@@ -91,11 +92,13 @@ impl Watch {
         }
     }
 
-    /// Notes who is silent since when, at `now`. Calls `f` with who has become so.
+    /// Notes who is silent since when, at `now`. Calls `f` with who has become so. Whoever owns an
+    /// isolated CPU may keep it from the thread for as long as that has not left.
     fn listen(&self, now: u64, mut f: impl FnMut(CpuId, u64)) {
         for beat in self.beats.iter() {
             let age = now.saturating_sub(beat.at.load(Relaxed));
-            let silent = age >= SILENT_NS;
+            let isolated = beat.cpu.is_some_and(CpuId::is_isolated);
+            let silent = age >= SILENT_NS && !isolated;
             if beat.silent.xchg(silent, Relaxed) != silent && silent {
                 if let Some(cpu) = beat.cpu {
                     f(cpu, age);
@@ -138,13 +141,21 @@ impl Sampler {
     }
 
     /// Sees to it that the thread is where it belongs: at its start, and after its CPU has been
-    /// offline.
+    /// offline, or isolated by a cpuset.
     fn settle(&self, beat: &Beat) {
-        if let Some(cpu) = beat.cpu {
-            if cpu != CpuId::current() && ffi::online(cpu) {
-                // When the CPU goes offline right now the thread works from another one.
-                let _ = ffi::bind(cpu);
+        let Some(cpu) = beat.cpu else {
+            return;
+        };
+        let here = CpuId::current();
+        if cpu.is_isolated() {
+            // The kernel has moved the thread away, unless it was just about to settle there. If
+            // this fails, the next run tries again.
+            if here.is_isolated() {
+                let _ = ffi::unbind();
             }
+        } else if cpu != here && ffi::online(cpu) {
+            // When the CPU goes offline right now the thread works from another one.
+            let _ = ffi::bind(cpu);
         }
     }
 

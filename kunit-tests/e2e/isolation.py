@@ -11,12 +11,12 @@ TRACING = "/sys/kernel/tracing/instances"
 # What happens on a training CPU, and who sends interrupts to one.
 THERE = ("irq_vectors", "sched/sched_switch", "workqueue/workqueue_execute_start")
 THERE += ("timer/hrtimer_expire_entry", "timer/timer_expire_entry")
-SENDERS = {"ipi/ipi_send_cpu": "cpu >= 2", "ipi/ipi_send_cpumask": "cpumask & CPUS{2-3}"}
+SENDERS = {"ipi/ipi_send_cpu": "cpu", "ipi/ipi_send_cpumask": "cpumask"}
 
 
-def interrupts(vm):
+def interrupts(vm, cpus=TRAINING):
     """{row: number on all training CPUs} of /proc/interrupts."""
-    return guest.interrupts(vm, TRAINING)
+    return guest.interrupts(vm, cpus)
 
 
 def moved(before, after):
@@ -55,14 +55,15 @@ class Trace:
 
 
 @contextlib.contextmanager
-def traced(vm):
-    """Traces while the block runs."""
+def traced(vm, cpus=TRAINING):
+    """Traces what happens on `cpus` while the block runs."""
     trace = Trace()
     there, senders = f"{TRACING}/there", f"{TRACING}/senders"
-    mask = f"{sum(1 << cpu for cpu in TRAINING):x}"
+    mask = f"{sum(1 << cpu for cpu in cpus):x}"
     script = [f"set -e; mkdir {there} {senders}; echo {mask} > {there}/tracing_cpumask"]
     script += [f"echo 1 > {there}/events/{event}/enable" for event in THERE]
-    for event, condition in SENDERS.items():
+    for event, target in SENDERS.items():
+        condition = f"{target} & CPUS{{{','.join(map(str, cpus))}}}"
         script.append(f"echo '{condition}' > {senders}/events/{event}/filter")
         script.append(f"echo 1 > {senders}/events/{event}/enable")
     # Tracepoints are switched on by patching code, which interrupts all CPUs.
@@ -82,3 +83,19 @@ def probe(vm):
     """A process with a name like ours on a training CPU: what traced() has to find."""
     vm.put("#!/bin/sh\n:\n", "/root/nullhz-probe", 0o755)
     vm.run(["taskset", "-c", str(TRAINING[0]), "/root/nullhz-probe"])
+
+
+@contextlib.contextmanager
+def partition(vm, cpu):
+    """Takes `cpu` from the system for an isolated partition of cpusets; its path."""
+    top = "/sys/fs/cgroup"
+    path = f"{top}/isolated"
+    script = [f"set -e; echo +cpuset > {top}/cgroup.subtree_control; mkdir {path}"]
+    script += [f"echo {cpu} > {path}/cpuset.cpus; echo isolated > {path}/cpuset.cpus.partition"]
+    vm.run("; ".join(script))
+    assert vm.read(f"{path}/cpuset.cpus.partition") == "isolated"
+    try:
+        yield path
+    finally:
+        vm.run(f"cd {path}; echo member > cpuset.cpus.partition; echo 1 > cgroup.kill")
+        vm.run(f"until rmdir {path}; do sleep 0.1; done")

@@ -6,7 +6,7 @@ import json
 import statistics
 
 import pytest
-from isolation import TRAINING, interrupts, more_than_chance, moved, probe, traced
+from isolation import TRAINING, interrupts, more_than_chance, moved, partition, probe, traced
 from nullhz import bus, guest
 from stalls import Rank, counter, expect, expect_recovery, listen, tune
 
@@ -94,3 +94,54 @@ def test_nothing_of_ours_reaches_them(shared_node):
     with traced(vm) as trace:
         probe(vm)
     assert trace.ours(), "the trace cannot see ours"
+
+
+def wait_seen(vm, thread, cpu):
+    """Waits until a thread of ours was last seen on a CPU."""
+    script = 'until [ "$(cut -d" " -f39 /proc/$(pgrep -x "$1")/stat)" = "$2" ]; do sleep 0.05; done'
+    vm.run(["sh", "-c", script, "sh", thread, str(cpu)], 10)
+
+
+def inside(path, *command):
+    """A command that runs in a cgroup."""
+    return ["sh", "-c", f'echo $$ > {path}/cgroup.procs; exec "$@"', "sh", *command]
+
+
+def test_a_cpu_that_is_isolated_at_run_time(shared_node):
+    """A cpuset takes a CPU that has a thread of ours: the thread goes, and comes back after it."""
+    vm = shared_node
+    cpu = HOUSEKEEPING[1]
+    thread = f"nullhz_stall/{cpu}"
+    program = guest.put_program(vm, "steady")
+
+    def train(path, rank):
+        """A busy while on the CPU: ({row: interrupts}, what was traced)."""
+        running = vm.spawn(inside(path, program, rank, str(SECONDS + 4)))
+        vm.run("sleep 0.5")
+        with traced(vm, [cpu]) as trace:
+            before = interrupts(vm, [cpu])
+            vm.run(f"sleep {SECONDS}")
+            counts = moved(before, interrupts(vm, [cpu]))
+        assert running.wait().rc == 0
+        assert trace.there, "the trace sees nothing"
+        return counts, trace
+
+    vm.run("modprobe -r nullhz_stall")
+    with partition(vm, cpu) as path:
+        without, _ = train(path, "-1")
+
+    vm.run("modprobe nullhz_stall")
+    wait_seen(vm, thread, cpu)
+    reader = listen(vm)
+    with partition(vm, cpu) as path:
+        passes = counter(vm, "passes")
+        counts, trace = train(path, "20")
+        assert trace.ours() == []
+        assert more_than_chance([counts], [without]) == {}
+        # 10 ms each, less what the emulation loses.
+        assert counter(vm, "passes") - passes > SECONDS * 50
+        # Whoever has the CPU to himself is no evidence against the node.
+        vm.run(inside(path, "chrt", "-f", "99", program, "-1", "3"))
+        events = reader.events(source=bus.SRC_STALL)
+        assert not [event for event in events if event["stall"]["evidence"] & bus.E_HOUSEKEEPING]
+    wait_seen(vm, thread, cpu)
