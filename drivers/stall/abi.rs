@@ -143,9 +143,15 @@ values! {
     }
 }
 
+/// `NULLHZ_STALL_F_*`: bits of `nullhz_stall_register.flags`.
+pub mod flag {
+    /// Every wait for other ranks is in [`Phase::CommWait`](super::Phase::CommWait).
+    pub const TELLS_WAITS: u32 = 0x01;
+}
+
 /// `NULLHZ_STALL_E_*`: bits of `nullhz_fault_stall.evidence`: why this node, not a peer.
 pub mod evidence {
-    /// The rank works by itself: it tells its waits, and is in none.
+    /// The rank works by itself: it promised to tell its waits, and is in none.
     pub const PHASE: u32 = 0x01;
     /// A thread of it is in D state.
     pub const DISK: u32 = 0x02;
@@ -240,7 +246,7 @@ record! {
     Register: 72 {
         /// Global rank, unique on the node.
         rank: u32,
-        /// 0.
+        /// [`mod@flag`].
         flags: u32,
         /// Job, NUL-terminated, printable ASCII, not empty.
         name: [u8; NAME_SIZE],

@@ -2,7 +2,7 @@
 
 //! `/dev/nullhz-stall`.
 
-use crate::abi::{self, event, ioc, Held, NAME_SIZE};
+use crate::abi::{self, event, flag, ioc, Held, NAME_SIZE};
 use crate::deadline::Wishes;
 use crate::ffi;
 use crate::member::Member;
@@ -79,7 +79,7 @@ impl Handle {
     }
 
     fn register(&self, raw: &abi::Register) -> Result {
-        if raw.flags != 0 || raw.pad != 0 {
+        if raw.flags & !flag::TELLS_WAITS != 0 || raw.pad != 0 {
             return Err(EINVAL);
         }
         let name = check_name(&raw.name)?;
@@ -96,7 +96,8 @@ impl Handle {
         let mut rank = KBox::new(Rank::BLANK, GFP_KERNEL)?;
         let table = self.monitor.table.lock();
         let now = table.clock.at(ffi::monotonic_ns());
-        rank.begin(now, &wishes, &table.rules);
+        let tells_waits = raw.flags & flag::TELLS_WAITS != 0;
+        rank.begin(now, &wishes, tells_waits, &table.rules);
         drop(table);
 
         let mut role = self.role.lock();

@@ -6,9 +6,9 @@
 //! it may be reset, so a reset needs *local* evidence:
 //!
 //! - In `COMM_WAIT` a rank waits for a peer, whatever else is known: never a reset.
-//! - Another phase is evidence by itself if the rank works alone in it, and that only a rank can
-//!   say that tells its waits: one that was never in `COMM_WAIT` may be waiting in any phase, as
-//!   where a framework hides the communication in a step.
+//! - Another phase is evidence by itself if the rank works alone in it, and that it must have
+//!   promised: any other rank may be waiting in any phase, also one that was in `COMM_WAIT`
+//!   before. Programs mark their barriers and forget what a framework does within a step.
 //! - In `INIT` it may wait for peers too, and nothing has been computed yet: only a sign that this
 //!   machine is at fault counts (D state, or a housekeeping CPU that does not run).
 //! - Otherwise any such sign counts, and that nobody on the node has acknowledged the incident.
@@ -37,8 +37,8 @@ pub enum Verdict {
     Held(Held),
 }
 
-/// All evidence against the node: `found`, and what `phase` says of a rank that tells its waits or
-/// does not.
+/// All evidence against the node: `found`, and what `phase` says of a rank that promised to tell
+/// its waits (`tells_waits`), or did not.
 pub fn evidence(phase: Phase, tells_waits: bool, found: u32) -> u32 {
     match phase {
         Phase::Step | Phase::Checkpoint | Phase::Eval if tells_waits => found | evidence::PHASE,

@@ -86,7 +86,7 @@ pub struct Rank {
     spoilt: bool,
     bad_page: BadPage,
     held: Held,
-    /// It was in `COMM_WAIT` since it registered.
+    /// It has promised to be in `COMM_WAIT` whenever it waits for other ranks.
     tells_waits: bool,
     stalls: u32,
     /// The sampler's time when it became STALLED.
@@ -133,9 +133,11 @@ impl Rank {
         knowledge: Knowledge::EMPTY,
     };
 
-    /// Registers at `now`, in the sampler's time; once, and before anything else.
-    pub fn begin(&mut self, now: u64, wishes: &Wishes, rules: &Rules) {
+    /// Registers at `now`, in the sampler's time; once, and before anything else. `tells_waits`:
+    /// the rank promises that every wait for other ranks is in `COMM_WAIT`.
+    pub fn begin(&mut self, now: u64, wishes: &Wishes, tells_waits: bool, rules: &Rules) {
         self.since = now;
+        self.tells_waits = tells_waits;
         self.warmup_left = match wishes.warmup {
             0 => rules.warmup,
             steps => steps,
@@ -183,7 +185,6 @@ impl Rank {
         self.step = sight.step;
         self.progress = sight.progress;
         self.phase = phase;
-        self.tells_waits |= phase == Phase::CommWait;
         self.since = look.now.saturating_sub(look.half_ns);
         self.gaps = look.gaps;
         self.spoilt = self.warmup_left != 0;

@@ -33,7 +33,7 @@ def test_unknown_ioctls(answers):
 
 def test_registrations(answers):
     good = ("longest name", "text after the name", "rank max", "warmup max")
-    good += ("deadline max", "floor max")
+    good += ("deadline max", "floor max", "promise")
     bad = ("flags", "flags max", "no name", "endless name", "newline in the name", "UTF-8 in the name")
     bad += ("control in the name", "pad")
     expected = {f"register {name}": "ok" for name in good}

@@ -61,6 +61,11 @@ struct Bench {
 
 impl Bench {
     fn new(deadline_ms: [u32; abi::PHASES]) -> Result<Self> {
+        Self::promising(false, deadline_ms)
+    }
+
+    /// A rank that promises to tell its waits, or does not.
+    fn promising(tells_waits: bool, deadline_ms: [u32; abi::PHASES]) -> Result<Self> {
         let rules = deadline::Rules::DEFAULT;
         let wishes = deadline::Wishes {
             deadline_ms,
@@ -68,7 +73,7 @@ impl Bench {
             warmup: 0,
         };
         let mut rank = KBox::new(rank::Rank::BLANK, GFP_KERNEL)?;
-        rank.begin(0, &wishes, &rules);
+        rank.begin(0, &wishes, tells_waits, &rules);
         Ok(Bench {
             rules,
             clock: clock::Clock::new(0, PERIOD),

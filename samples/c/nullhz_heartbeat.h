@@ -122,6 +122,8 @@ static inline int nullhz_active(const struct nullhz_heartbeat *hb)
 /*
  * What nullhz_register() wants to know, all of it learned or the module's
  * default. Change .deadline_ms[], .floor_ms, .warmup where that does not fit.
+ * .flags = NULLHZ_STALL_F_TELLS_WAITS promises that every wait for other ranks
+ * is in NULLHZ_STALL_PHASE_COMM_WAIT; see <nullhz/stall.h> before you do.
  * `rank` is the global rank, unique on the node; `name` tells jobs apart, 1 to
  * 31 characters of printable ASCII.
  */
@@ -231,7 +233,7 @@ static inline const char *nullhz_register_advice(int error)
 	case ENOSPC:
 		return "too many ranks on this node";
 	case EINVAL:
-		return "a name of 1 to 31 printable ASCII characters, fields that are 0?";
+		return "a name of 1 to 31 printable ASCII characters, flags that the module knows?";
 	default:
 		return "";
 	}

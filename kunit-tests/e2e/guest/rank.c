@@ -4,8 +4,8 @@
  * does and suffers what it is told through the FIFO CONTROL, a command a line
  *
  * Keys: name; init, step, comm, checkpoint, eval: deadlines, ms; floor, warmup;
- * beat: ms between heartbeats (20); waits=0: never in COMM_WAIT (it is at first,
- * so that its phase is evidence). Commands:
+ * beat: ms between heartbeats (20); waits=0: does not promise to tell its waits
+ * (it does, so that its phase is evidence). Commands:
  *
  * beat MS	a heartbeat (.step) every MS ms
  * work MS	the same with .progress
@@ -36,7 +36,7 @@ static volatile struct nullhz_stall_page *page;
 static int device;
 static uint64_t last_beat;
 static long period = 20;
-static bool beating = true, stepping = true, answering = true, waits = true;
+static bool beating = true, stepping = true, answering = true;
 
 static void beat(void)
 {
@@ -139,12 +139,12 @@ static void set(struct nullhz_stall_register *rank, char *option)
 	else if (!strcmp(option, "beat"))
 		period = atoi(value);
 	else if (!strcmp(option, "waits"))
-		waits = atoi(value);
+		rank->flags = atoi(value) ? NULLHZ_STALL_F_TELLS_WAITS : 0;
 }
 
 int main(int argc, char **argv)
 {
-	struct nullhz_stall_register rank = { .name = "test" };
+	struct nullhz_stall_register rank = { .name = "test", .flags = NULLHZ_STALL_F_TELLS_WAITS };
 	struct pollfd control = { .events = POLLIN };
 	char line[256];
 	FILE *commands;
@@ -167,12 +167,6 @@ int main(int argc, char **argv)
 	if (page == MAP_FAILED) {
 		perror("mmap");
 		return 1;
-	}
-	if (waits) {
-		page->phase = NULLHZ_STALL_PHASE_COMM_WAIT;
-		/* Until it has been seen. */
-		for (uint64_t since = now_ns(); page->sampled_ns < since + 20000000;)
-			usleep(1000);
 	}
 	page->phase = NULLHZ_STALL_PHASE_STEP;
 	beat();

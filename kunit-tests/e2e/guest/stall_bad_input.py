@@ -27,7 +27,8 @@ def registrations():
     """Each by a file of its own, which is closed."""
     u32x5 = ctypes.c_uint32 * stall.PHASES
     for name, fields in (
-        ("flags", {"flags": 1}),
+        ("promise", {"flags": 1}),
+        ("flags", {"flags": 2}),
         ("flags max", {"flags": MAX}),
         ("no name", {"name": b""}),
         ("endless name", {"name": b"x" * 32}),

@@ -162,6 +162,16 @@ static void stores_reach_the_page(void)
 	check(nullhz_state(&hb) == NULLHZ_STALL_OK);
 }
 
+static void promise_is_passed_on(void)
+{
+	struct nullhz_stall_register rank = nullhz_rank(0, "job");
+	struct nullhz_heartbeat hb;
+
+	rank.flags = NULLHZ_STALL_F_TELLS_WAITS;
+	check(nullhz_register_at(&hb, page_path, &rank) == 0);
+	check(device.rank.flags == NULLHZ_STALL_F_TELLS_WAITS);
+}
+
 static void checkpoint_is_asked_for_and_answered(void)
 {
 	struct nullhz_heartbeat hb;
@@ -326,6 +336,7 @@ static const struct {
 } cases[] = {
 #define CASE(name) { #name, name }
 	CASE(stores_reach_the_page),
+	CASE(promise_is_passed_on),
 	CASE(checkpoint_is_asked_for_and_answered),
 	CASE(request_during_a_checkpoint_is_another_one),
 	CASE(no_device),

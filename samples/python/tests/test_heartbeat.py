@@ -136,6 +136,13 @@ def test_options_arrive(watchdog):
         }
 
 
+def test_waits_are_promised_only_when_asked_for(watchdog):
+    with register(0, "job", tells_waits=True):
+        assert watchdog.registered["flags"] == _abi.TELLS_WAITS == 1
+    with register(0, "job"):
+        assert watchdog.registered["flags"] == 0
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -135,6 +135,16 @@ def test_phases_of_blocks(watchdog):
             assert watchdog.page()["phase"] == Phase.STEP
 
 
+def test_a_loop_promises_nothing(watchdog):
+    """It hides waits of its own, and DDP's: marking one tells nothing of the others."""
+    with pytorch.TrainingLoop() as loop:
+        with loop.waiting():
+            pass
+        assert watchdog.registered["flags"] == 0
+    with pytest.raises(TypeError, match="tells_waits"):
+        pytorch.TrainingLoop(tells_waits=True)
+
+
 @pytest.mark.parametrize("returns", ["path", "paths", "none"])
 def test_requested_checkpoint_is_saved_synced_and_answered(watchdog, tmp_path, synced, returns):
     saved = []

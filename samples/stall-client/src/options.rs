@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::abi::{Phase, Register, NAME_SIZE, PHASES};
+use crate::abi::{flag, Phase, Register, NAME_SIZE, PHASES};
 use crate::{Error, DEVICE};
 
 /// How a rank wants to be watched.
@@ -15,6 +15,7 @@ pub struct Options {
     deadlines: [Duration; PHASES],
     floor: Duration,
     warmup: u32,
+    tells_waits: bool,
     device: PathBuf,
 }
 
@@ -28,6 +29,7 @@ impl Options {
             deadlines: [Duration::ZERO; PHASES],
             floor: Duration::ZERO,
             warmup: 0,
+            tells_waits: false,
             device: DEVICE.into(),
         }
     }
@@ -48,6 +50,16 @@ impl Options {
     /// The first so many steps are not learned from.
     pub fn warmup(mut self, steps: u32) -> Self {
         self.warmup = steps;
+        self
+    }
+
+    /// Promises that every wait for other ranks, outside of [`Phase::Init`], is in
+    /// [`Phase::CommWait`]: barriers, collectives, and those that a framework hides in a backward
+    /// pass or in a checkpoint. Only then is a stall in another phase evidence against this node,
+    /// which may be reset for it. A promise that is not kept resets the healthy nodes of the job
+    /// when a peer hangs. The default is no promise.
+    pub fn tells_waits(mut self) -> Self {
+        self.tells_waits = true;
         self
     }
 
@@ -75,6 +87,10 @@ impl Options {
         }
         Ok(Register {
             rank: self.rank,
+            flags: match self.tells_waits {
+                true => flag::TELLS_WAITS,
+                false => 0,
+            },
             name,
             deadline_ms,
             floor_ms: milliseconds(self.floor).ok_or(Error::TooLong("floor"))?,
@@ -107,6 +123,8 @@ mod tests {
         assert_eq!(register.floor_ms, 2);
         assert_eq!(register.warmup, 20);
         assert_eq!((register.flags, register.pad), (0, 0));
+        let register = options.tells_waits().to_abi().unwrap();
+        assert_eq!(register.flags, flag::TELLS_WAITS);
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub fn register(watch: &WatchOptions, rank: u32) -> Result<Rank> {
     let ms = |ms: u32| Duration::from_millis(ms.into());
     let mut options = Options::new(rank, &watch.name)
         .device(&watch.stall_device)
+        // What waits for the ring does so in COMM_WAIT, all of it.
+        .tells_waits()
         .floor(ms(watch.floor_ms))
         .warmup(watch.warmup);
     for (phase, deadline) in &watch.deadline {

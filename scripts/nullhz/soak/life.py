@@ -159,7 +159,7 @@ class Life:
         vm.run(f"until [ $(cat {STALL}/armed) = 1 ]; do sleep 0.1; done")
         seen = vm.monitor.position
         program = guest.put_program(vm, "rank")
-        # It tells its waits, so that its phase is evidence.
+        # It promises to tell its waits, so that its phase is evidence.
         rank = vm.spawn([program, "7", "/run/rank-7", "name=last", "step=800"], timeout=None)
         rank.read_line(60)
         node.write("/run/rank-7", "quiet")

@@ -74,13 +74,25 @@ struct nullhz_stall_info {
 #define NULLHZ_STALL_NAME_SIZE		32
 
 /*
+ * nullhz_stall_register.flags
+ *
+ * TELLS_WAITS: every wait for other ranks, outside of INIT, is in COMM_WAIT:
+ * barriers, collectives, and those that a framework hides in a backward pass or
+ * in a checkpoint. Only then does another phase say that the rank is stuck by
+ * itself, and is evidence against its node (NULLHZ_STALL_E_PHASE). A rank that
+ * promises this and keeps silent about one of its waits has its healthy node
+ * reset when a peer hangs.
+ */
+#define NULLHZ_STALL_F_TELLS_WAITS	0x01
+
+/*
  * NULLHZ_STALL_IOC_REGISTER: this file is a rank. The calling thread is the one
  * whose state and stack are looked at when the rank stalls, together with the
  * other threads of its process.
  */
 struct nullhz_stall_register {
 	__u32 rank;		/* global rank, unique on the node */
-	__u32 flags;		/* 0 */
+	__u32 flags;		/* NULLHZ_STALL_F_* */
 	char  name[NULLHZ_STALL_NAME_SIZE]; /* job, NUL-terminated, printable ASCII, not empty */
 	/* ms; 0: learned (INIT, and until enough is known: the module's default) */
 	__u32 deadline_ms[NULLHZ_STALL_PHASES];
@@ -163,7 +175,7 @@ struct nullhz_stall_rank {
 #define NULLHZ_STALL_C_EXITED		6	/* dead or a zombie */
 
 /* struct nullhz_fault_stall.evidence: why this node, and not a peer, is at fault; a bit mask */
-#define NULLHZ_STALL_E_PHASE		0x01	/* tells its waits, and is in none */
+#define NULLHZ_STALL_E_PHASE		0x01	/* promised to tell its waits, and is in none */
 #define NULLHZ_STALL_E_DISK		0x02	/* a thread of it is in D state */
 #define NULLHZ_STALL_E_HOUSEKEEPING	0x04	/* a housekeeping CPU does not run its threads */
 #define NULLHZ_STALL_E_AGENT		0x08	/* nobody acknowledged the incident in time */

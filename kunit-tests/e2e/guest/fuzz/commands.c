@@ -133,6 +133,7 @@ static void fill_register(union value *value)
 		registration->deadline_ms[i] = some_ms();
 	registration->floor_ms = some_ms();
 	registration->warmup = one_in(2) ? 0 : edge();
+	registration->flags = one_in(2) ? NULLHZ_STALL_F_TELLS_WAITS : one_in(8) ? edge() : 0;
 	if (one_in(8))
 		for (i = 0; i < sizeof(registration->name); i++)
 			registration->name[i] = any();

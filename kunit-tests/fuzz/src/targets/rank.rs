@@ -26,17 +26,17 @@ struct Bench {
     grace_until: u64,
     stalled_at: u64,
     told: Held,
-    waited: bool,
+    tells_waits: bool,
     steps: u64,
     bad_page: bool,
     bad_page_told: bool,
 }
 
 impl Bench {
-    fn new(wishes: Wishes, rules: Rules) -> Self {
+    fn new(wishes: Wishes, tells_waits: bool, rules: Rules) -> Self {
         let monotonic = 1_000_000 * MS;
         let mut rank = Rank::BLANK;
-        rank.begin(monotonic, &wishes, &rules);
+        rank.begin(monotonic, &wishes, tells_waits, &rules);
         Bench {
             rank,
             wishes,
@@ -49,7 +49,7 @@ impl Bench {
             grace_until: 0,
             stalled_at: 0,
             told: Held::Not,
-            waited: false,
+            tells_waits,
             steps: 0,
             bad_page: false,
             bad_page_told: false,
@@ -106,7 +106,6 @@ impl Bench {
         }
         if moved {
             self.steps += u64::from(page.0 != self.seen.0);
-            self.waited |= page.2 == Phase::CommWait;
             self.bad_page |= Phase::from_raw(sight.phase).is_none();
             self.seen = page;
             self.since = look.now.saturating_sub(look.half_ns);
@@ -181,7 +180,10 @@ impl Bench {
         let guilty = match self.seen.2 {
             Phase::CommWait => false,
             Phase::Init => counts(here),
-            _ => counts(!evidence::PHASE) || (self.waited && node.counts & evidence::PHASE != 0),
+            _ => {
+                let alone = self.tells_waits && node.counts & evidence::PHASE != 0;
+                alone || counts(!evidence::PHASE)
+            }
         };
         let held = match (guilty, node.exhausted, node.armed) {
             (false, _, _) => Held::NoEvidence,
@@ -219,9 +221,11 @@ fn any_rules(input: &mut Input<'_>, generation: u32) -> Rules {
 pub(super) fn heartbeat(bytes: &[u8]) {
     let input = &mut Input::new(bytes);
     let mut generation = 0;
-    let rules = match input.flag() {
-        true => any_rules(input, generation),
-        false => Rules::DEFAULT,
+    let first = input.u8();
+    let tells_waits = first & 2 != 0;
+    let rules = match first & 1 {
+        0 => Rules::DEFAULT,
+        _ => any_rules(input, generation),
     };
     let wishes = match input.flag() {
         true => Wishes {
@@ -235,7 +239,7 @@ pub(super) fn heartbeat(bytes: &[u8]) {
             warmup: 1,
         },
     };
-    let mut bench = Bench::new(wishes, rules);
+    let mut bench = Bench::new(wishes, tells_waits, rules);
     let mut page = [0; Page::SIZE];
     let mut thread = Culprit::Unknown;
     while !input.is_empty() {
@@ -281,9 +285,11 @@ pub(super) fn heartbeat(bytes: &[u8]) {
 /// Short deadlines that are fixed, and a node that changes its mind.
 pub(super) fn ladder(bytes: &[u8]) {
     let input = &mut Input::new(bytes);
+    let first = u32::from(input.u8());
+    let tells_waits = first & 128 != 0;
     let rules = Rules {
         no_ack_ms: 30,
-        bite_ms: input.below(100) as u32,
+        bite_ms: first % 100,
         ..Rules::DEFAULT
     };
     let wishes = Wishes {
@@ -291,7 +297,7 @@ pub(super) fn ladder(bytes: &[u8]) {
         floor_ms: 0,
         warmup: 0,
     };
-    let mut bench = Bench::new(wishes, rules);
+    let mut bench = Bench::new(wishes, tells_waits, rules);
     let mut page = Page::ZERO;
     let mut node = Node {
         armed: true,

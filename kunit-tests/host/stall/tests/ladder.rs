@@ -25,12 +25,9 @@ const FREE: Node = Node {
     counts: u32::MAX,
 };
 
-/// A rank that tells its waits.
+/// A rank that promises to tell its waits.
 fn bench() -> Bench {
-    let mut bench = Bench::new(&FIXED, &RULES);
-    bench.phase(Phase::CommWait);
-    bench.phase(Phase::Init);
-    bench
+    Bench::promising(true, &FIXED, &RULES)
 }
 
 /// A rank whose PREBITE is due in `phase`.
@@ -110,9 +107,11 @@ fn every_sign_of_life_leads_back_from_every_rung() {
     assert_eq!(rungs, 0b11111);
 }
 
-/// A rank that never tells its waits, and whose PREBITE is due in `phase`.
+/// A rank that does not promise to tell its waits, though it told one, and whose PREBITE is due in
+/// `phase`.
 fn due_unknowing(phase: Phase) -> Bench {
     let mut bench = Bench::new(&FIXED, &RULES);
+    bench.phase(Phase::CommWait);
     bench.phase(phase);
     while bench.look() != Some(Change::Due) {}
     bench
@@ -299,7 +298,6 @@ impl Model {
             if page != self.page {
                 self.quiet_ns = outside.min(PERIOD / 2);
                 self.page = page;
-                self.tells_waits |= page.2 == Phase::CommWait;
             }
             let from = std::mem::take(&mut self.rung);
             self.told = Held::Not;
@@ -376,8 +374,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
 
     #[test]
-    fn like_the_model(ops in vec(op(), 1..120)) {
-        let mut bench = Bench::new(&FIXED, &RULES);
+    fn like_the_model(tells_waits: bool, ops in vec(op(), 1..120)) {
+        let mut bench = Bench::promising(tells_waits, &FIXED, &RULES);
         let mut model = Model {
             page: (0, 0, Phase::Init),
             quiet_ns: 0,
@@ -385,7 +383,7 @@ proptest! {
             rung: 0,
             stalled_ns: 0,
             told: Held::Not,
-            tells_waits: false,
+            tells_waits,
         };
         let (mut node, mut found) = (FREE, 0);
         for op in ops {

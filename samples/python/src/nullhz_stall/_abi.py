@@ -50,6 +50,9 @@ SAMPLED_NS = 11
 # struct nullhz_stall_info: abi_version, page_size, max_ranks, ranks, period_ms,
 # max_grace_ms, armed, resets
 INFO = struct.Struct("8I")
+# nullhz_stall_register.flags
+TELLS_WAITS = 0x01
+
 # struct nullhz_stall_register: rank, flags, name, deadline_ms[], floor_ms, warmup, pad
 REGISTER = struct.Struct(f"2I{NAME_SIZE}s{PHASES}I3I")
 # struct nullhz_stall_grace: ms, pad

@@ -177,7 +177,9 @@ def _milliseconds(seconds: float, what: str) -> int:
     return math.ceil(round(seconds * 1000, 6))
 
 
-def _request(rank: int, name: str, deadlines: Mapping[Phase, float], floor: float, warmup: int) -> bytes:
+def _request(
+    rank: int, name: str, deadlines: Mapping[Phase, float], floor: float, warmup: int, tells_waits: bool
+) -> bytes:
     """struct nullhz_stall_register."""
     if not 0 <= rank < 2**32:
         raise ValueError(f"rank: {rank} is not within 0..2**32-1")
@@ -189,7 +191,8 @@ def _request(rank: int, name: str, deadlines: Mapping[Phase, float], floor: floa
     for phase, seconds in deadlines.items():
         fixed[Phase(phase)] = _milliseconds(seconds, f"deadline of {Phase(phase).name}")
     floor_ms = _milliseconds(floor, "floor")
-    return _abi.REGISTER.pack(rank, 0, name.encode(), *fixed, floor_ms, warmup, 0)
+    flags = _abi.TELLS_WAITS if tells_waits else 0
+    return _abi.REGISTER.pack(rank, flags, name.encode(), *fixed, floor_ms, warmup, 0)
 
 
 def _environment_rank() -> int:
@@ -229,6 +232,7 @@ def register(
     deadlines: Mapping[Phase, float] | None = None,
     floor: float = 0,
     warmup: int = 0,
+    tells_waits: bool = False,
     missing: str = "warn",
     device: str = _abi.DEVICE,
 ) -> Heartbeat:
@@ -245,6 +249,11 @@ def register(
                module's default)
     floor      seconds; no learned deadline is shorter; 0: the module's
     warmup     steps that are not learned from; 0: the module's
+    tells_waits  a promise: every wait for other ranks, outside of Phase.INIT, is in
+               Phase.COMM_WAIT, also those that a framework hides in a backward
+               pass or in a checkpoint. Only then is a stall in another phase
+               evidence against this node, which may be reset for it; a promise
+               that is not kept resets healthy nodes when a peer hangs
     missing    what to do on a machine without the device, or when the user may
                not open it: "warn" once and train on unwatched, "ignore", or
                raise an "error" (NoWatchdogError)
@@ -256,7 +265,7 @@ def register(
         raise ValueError(f'missing: {missing!r} is not "warn", "ignore" or "error"')
     rank = _environment_rank() if rank is None else rank
     name = _environment_name() if name is None else name
-    request = _request(rank, name, deadlines or {}, floor, warmup)
+    request = _request(rank, name, deadlines or {}, floor, warmup, tells_waits)
     try:
         opened = _device.Device(device)
     except _device.NoWatchdogError as error:

@@ -24,7 +24,8 @@ class StallCallback(TrainerCallback):
     """Registers the rank for `train()`, beats after every step, tells evaluation
     and checkpoints apart, and has the Trainer save when the node asks for it.
 
-    name         as in `register()`; `options` too. The rank is the Trainer's
+    name         as in `register()`; `options` too, but `tells_waits`, since the
+                 Trainer hides its waits. The rank is the Trainer's
     agree_every  steps from one exchange with the other ranks, whether one of them
                  was asked, to the next; a Trainer with one process has none
 
@@ -49,7 +50,7 @@ class StallCallback(TrainerCallback):
             self.heartbeat.abandon()
         self._requests = Requests(any_rank if args.world_size > 1 else None, self._agree_every)
         self._progressed = 0
-        self.heartbeat = register(args.process_index, self._name, **self._options)
+        self.heartbeat = register(args.process_index, self._name, tells_waits=False, **self._options)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._phase(Phase.STEP)

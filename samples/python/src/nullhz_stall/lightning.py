@@ -27,7 +27,8 @@ class StallCallback(Callback):
     """Registers the rank for `fit()`, beats after every batch, tells evaluation
     and checkpoints apart, and saves a checkpoint when the node asks for one.
 
-    name            as in `register()`; `options` too. The rank is the trainer's
+    name            as in `register()`; `options` too, but `tells_waits`, since the
+                    strategy hides its waits. The rank is the trainer's
     checkpoint_dir  of checkpoints on request, the newest of which is kept; None:
                     where ModelCheckpoint saves, else <default_root_dir>/checkpoints
     agree_every     batches from one exchange with the other ranks, whether one of
@@ -64,7 +65,7 @@ class StallCallback(Callback):
             self._agree_every,
         )
         self._batches = 0
-        self.heartbeat = register(trainer.global_rank, self._name, **self._options)
+        self.heartbeat = register(trainer.global_rank, self._name, tells_waits=False, **self._options)
 
     def _phase(self, phase: Phase) -> None:
         if self.heartbeat is not None:

@@ -63,7 +63,9 @@ class TrainingLoop:
                  returns the path or paths that it wrote, for fsync, or None when
                  it has synced them itself. Called on all ranks at the same step.
                  None: requests go unanswered
-    heartbeat    None: register() with `options`, in the thread that makes the loop
+    heartbeat    None: register() with `options`, in the thread that makes the loop.
+                 `tells_waits` is none of them: the exchange below, and what DDP
+                 does in the backward pass, are waits that the loop does not tell
     agree_every  steps from one exchange with the other ranks, whether one of
                  them was asked for a checkpoint, to the next; alone there is none
     """
@@ -82,7 +84,7 @@ class TrainingLoop:
         self._agree_every = agree_every
         # Refuses a bad number before there is a rank.
         self._requests = Requests(None, agree_every)
-        self.heartbeat = register(**options) if heartbeat is None else heartbeat
+        self.heartbeat = register(tells_waits=False, **options) if heartbeat is None else heartbeat
 
     def steps(self, batches: Iterable[Batch], start: int = 0) -> Iterator[Batch]:
         """The batches; each has been one step when the next is asked for.
@@ -119,7 +121,7 @@ class TrainingLoop:
 
     def waiting(self) -> AbstractContextManager[None]:
         """A block in phase COMM_WAIT: barriers and all-reduces, in which a stuck
-        peer is not this rank's fault."""
+        peer is not this rank's fault. It promises nothing of other blocks."""
         return self.heartbeat.enter(Phase.COMM_WAIT)
 
     def __enter__(self) -> TrainingLoop:

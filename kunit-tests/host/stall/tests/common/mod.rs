@@ -42,10 +42,16 @@ pub struct Bench {
 }
 
 impl Bench {
+    /// A rank that promises nothing.
     pub fn new(wishes: &Wishes, rules: &Rules) -> Self {
+        Self::promising(false, wishes, rules)
+    }
+
+    /// A rank that promises to tell its waits, or does not.
+    pub fn promising(tells_waits: bool, wishes: &Wishes, rules: &Rules) -> Self {
         let now = 1_000 * SECOND;
         let mut rank = Rank::BLANK;
-        rank.begin(now, wishes, rules);
+        rank.begin(now, wishes, tells_waits, rules);
         Bench {
             rules: *rules,
             clock: Clock::new(now, PERIOD),

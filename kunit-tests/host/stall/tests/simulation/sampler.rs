@@ -190,7 +190,8 @@ impl Run {
             Sign::Register => {
                 self.registered = true;
                 self.rank = Rank::BLANK;
-                self.rank.begin(self.clock.at(at), &WISHES, &self.rules);
+                let now = self.clock.at(at);
+                self.rank.begin(now, &WISHES, false, &self.rules);
                 self.sight = Sight {
                     step: 0,
                     progress: 0,
