@@ -153,7 +153,7 @@ pub mod flag {
 pub mod evidence {
     /// The rank works by itself: it promised to tell its waits, and is in none.
     pub const PHASE: u32 = 0x01;
-    /// A thread of it is in D state.
+    /// A thread of it is stuck in D state.
     pub const DISK: u32 = 0x02;
     /// A housekeeping CPU does not run its threads.
     pub const HOUSEKEEPING: u32 = 0x04;

@@ -4,7 +4,13 @@
 
 use crate::abi::Stall;
 use crate::fault::Level;
-use kernel::{cpu::CpuId, error::to_result, ffi::c_int, prelude::*};
+use kernel::{
+    cpu::CpuId,
+    error::to_result,
+    ffi::{c_int, c_void},
+    prelude::*,
+    task::Task, //
+};
 
 extern "C" {
     fn nullhz_stall_monotonic_ns() -> u64;
@@ -12,6 +18,7 @@ extern "C" {
     fn nullhz_stall_online(cpu: u32) -> bool;
     fn nullhz_stall_bind(cpu: u32) -> c_int;
     fn nullhz_stall_unbind() -> c_int;
+    fn nullhz_stall_switches(task: *const c_void) -> u64;
     fn nullhz_stall_trace_event(stall: *const Stall, kind: u16, level: u8, cpu: i32);
     fn nullhz_stall_trace_pass(pass_ns: u64, ranks: u32, stalled: u32, permitted: bool);
 }
@@ -49,6 +56,12 @@ pub(crate) fn bind(cpu: CpuId) -> Result {
 pub(crate) fn unbind() -> Result {
     // SAFETY: As in `bind()`.
     to_result(unsafe { nullhz_stall_unbind() })
+}
+
+/// How often `task` has been switched away from since it began. Any context.
+pub(crate) fn switches(task: &Task) -> u64 {
+    // SAFETY: The task is valid for the duration of the call, which only reads two counters of it.
+    unsafe { nullhz_stall_switches(task.as_ptr().cast()) }
 }
 
 /// Fires `nullhz_stall:nullhz_stall_event`.

@@ -73,3 +73,9 @@ int nullhz_stall_unbind(void)
 
 	return err;
 }
+
+/* As kernel/hung_task.c counts them. Any context. */
+u64 nullhz_stall_switches(const struct task_struct *task)
+{
+	return (u64)READ_ONCE(task->nvcsw) + READ_ONCE(task->nivcsw);
+}

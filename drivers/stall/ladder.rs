@@ -10,7 +10,8 @@
 //!   promised: any other rank may be waiting in any phase, also one that was in `COMM_WAIT`
 //!   before. Programs mark their barriers and forget what a framework does within a step.
 //! - In `INIT` it may wait for peers too, and nothing has been computed yet: only a sign that this
-//!   machine is at fault counts (D state, or a housekeeping CPU that does not run).
+//!   machine is at fault counts: a thread stuck in D state, or a housekeeping CPU that does not
+//!   run.
 //! - Otherwise any such sign counts, and that nobody on the node has acknowledged the incident.
 //!
 //! An operator chooses which evidence counts at all.

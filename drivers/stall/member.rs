@@ -4,6 +4,7 @@
 
 use crate::abi::{self, Culprit, Page, Stall, NAME_SIZE};
 use crate::culprit::{Survey, Thread};
+use crate::ffi;
 use core::mem::offset_of;
 use kernel::{
     cpu::CpuId,
@@ -55,6 +56,7 @@ pub(crate) struct Member {
 }
 
 /// What a look at a process found.
+#[derive(Clone, Copy)]
 pub(crate) struct Seen {
     pub(crate) survey: Survey,
     pub(crate) culprit: Thread,
@@ -79,6 +81,8 @@ fn thread(task: &Task) -> Thread {
     Thread {
         tid: task.pid(),
         class: class(task),
+        // After the class: who is in D state is counted as switched from.
+        switches: ffi::switches(task),
     }
 }
 
@@ -152,13 +156,13 @@ impl Member {
         threads.all(|task| task.is_exiting())
     }
 
-    /// Looks at the threads of its process. Does not sleep.
-    pub(crate) fn look(&self, before: Option<&Survey>) -> Seen {
+    /// Looks at the threads of its process at `now`, after the look `before`. Does not sleep.
+    pub(crate) fn look(&self, now: u64, before: Option<&Survey>) -> Seen {
         let rcu = rcu::read_lock();
-        let mut survey = Survey::new(self.task.pid(), before);
-        survey.add(thread(&self.task));
+        let mut survey = Survey::new(self.task.pid(), now);
+        survey.add(thread(&self.task), before);
         for task in self.task.threads(&rcu).take(THREADS) {
-            survey.add(thread(task));
+            survey.add(thread(task), before);
         }
         let culprit = survey.culprit();
         let mut threads = self.task.threads(&rcu).take(THREADS);

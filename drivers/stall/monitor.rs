@@ -4,12 +4,13 @@
 
 use crate::abi::{event, evidence, Culprit, Held, Phase, Stall, State};
 use crate::clock::Look;
+use crate::culprit::STUCK_NS;
 use crate::deadline::Rules;
 use crate::face::Feeder;
 use crate::fault::{abi::state, Level, Source};
 use crate::ffi;
 use crate::ladder::Verdict;
-use crate::member::{class, Member};
+use crate::member::{class, Member, Seen};
 use crate::rank::{Change, Rank, Sight};
 use crate::report::{describe, with_node};
 use crate::table::{Entry, Table};
@@ -27,7 +28,7 @@ use kernel::{
 };
 
 /// While a bite is due, the rank's threads are looked at so often, ns.
-const SURVEY_NS: u64 = 1_000_000_000;
+const SURVEY_NS: u64 = STUCK_NS;
 
 /// Ranks that are taken out in one pass because their processes are dead: the others' turn comes
 /// with the next ones, lest the death of a thousand delay a look.
@@ -262,7 +263,7 @@ impl Monitor {
             } => self.recovered(entry, from, phase, age_ns, pass),
             Change::Suspect => {
                 self.counters.suspect.add(1);
-                entry.survey = None;
+                entry.seen = None;
                 let (stall, cpu) = self.look(entry, pass);
                 self.report(event::SUSPECT, Level::Watch, 0, Some(cpu), &stall);
                 if self.tunables.stack_threads.load(Relaxed) != 0 {
@@ -298,17 +299,19 @@ impl Monitor {
 
     /// The time for a reset has come.
     fn due(&self, entry: &mut Entry, pass: &mut Pass) {
-        if pass.look.now.saturating_sub(entry.surveyed_ns) >= SURVEY_NS {
-            self.look(entry, pass);
-        }
+        let seen = match entry.seen {
+            Some(seen) if pass.look.now.saturating_sub(entry.seen_ns) < SURVEY_NS => seen,
+            _ => self.survey(entry, pass),
+        };
         let found = self.evidence(entry, pass);
         let Some(verdict) = entry.rank.judge(found, &self.watchdog.node(&self.tunables)) else {
             return;
         };
-        let (mut stall, cpu) = self.look(entry, pass);
+        // Tells what was judged, not what another look would find.
+        let mut stall = self.tell(entry, &seen, pass);
         match verdict {
-            Verdict::Bite => self.bite(&stall, cpu),
-            Verdict::Held(held) => self.hold(held, &mut stall, Some(cpu)),
+            Verdict::Bite => self.bite(&stall, seen.cpu),
+            Verdict::Held(held) => self.hold(held, &mut stall, Some(seen.cpu)),
         }
     }
 
@@ -330,34 +333,41 @@ impl Monitor {
         stall.age_ns = age_ns;
         self.report(event::RECOVERED, Level::Watch, 0, None, &stall);
         entry.incident = 0;
-        entry.survey = None;
+        entry.seen = None;
         entry.member.publish_incident(0);
     }
 
-    /// Looks at a rank's threads. The payload that tells of it, and where the culprit is.
-    fn look(&self, entry: &mut Entry, pass: &Pass) -> (Stall, CpuId) {
-        let seen = entry.member.look(entry.survey.as_ref());
-        entry.survey = Some(seen.survey);
-        entry.surveyed_ns = pass.look.now;
+    /// Looks at a rank's threads.
+    fn survey(&self, entry: &mut Entry, pass: &Pass) -> Seen {
+        let before = entry.seen.as_ref().map(|seen| &seen.survey);
+        let seen = entry.member.look(pass.look.now, before);
+        entry.seen = Some(seen);
+        entry.seen_ns = pass.look.now;
+        seen
+    }
+
+    /// The payload that tells what was seen of a rank.
+    fn tell(&self, entry: &Entry, seen: &Seen, pass: &Pass) -> Stall {
         let node = self.node(pass.ranks, pass.stalled);
-        let stall = Stall {
+        Stall {
             culprit: seen.culprit.class as u32,
             tid: seen.culprit.tid,
             comm: seen.comm,
             evidence: entry.rank.evidence(self.evidence(entry, pass)),
             ..describe(entry, pass.look.now, node)
-        };
-        (stall, seen.cpu)
+        }
+    }
+
+    /// Looks at a rank's threads. The payload that tells of it, and where the culprit is.
+    fn look(&self, entry: &mut Entry, pass: &Pass) -> (Stall, CpuId) {
+        let seen = self.survey(entry, pass);
+        (self.tell(entry, &seen, pass), seen.cpu)
     }
 
     /// What speaks against this node, but for the rank's phase.
     fn evidence(&self, entry: &Entry, pass: &Pass) -> u32 {
         let mut found = pass.found;
-        if entry
-            .survey
-            .as_ref()
-            .is_some_and(|survey| survey.culprit().class == Culprit::Disk)
-        {
+        if entry.seen.is_some_and(|seen| seen.survey.is_stuck()) {
             found |= evidence::DISK;
         }
         let expired = |id| matches!(self.source.incident(id), Ok(i) if i.state == state::EXPIRED);

@@ -4,10 +4,9 @@
 
 use crate::abi;
 use crate::clock::Clock;
-use crate::culprit::Survey;
 use crate::deadline::Rules;
 use crate::ffi;
-use crate::member::Member;
+use crate::member::{Member, Seen};
 use crate::rank::Rank;
 use crate::tunables::PERIOD_NS;
 use kernel::{prelude::*, sync::Arc};
@@ -21,9 +20,9 @@ pub(crate) struct Entry {
     /// The incident that its stall belongs to, 0: none.
     pub(crate) incident: u64,
     /// The last look at its threads during this stall.
-    pub(crate) survey: Option<Survey>,
+    pub(crate) seen: Option<Seen>,
     /// When that was, in the sampler's time.
-    pub(crate) surveyed_ns: u64,
+    pub(crate) seen_ns: u64,
     /// Its process is dead.
     pub(crate) dead: bool,
 }
@@ -35,8 +34,8 @@ impl Entry {
             rank,
             asked: 0,
             incident: 0,
-            survey: None,
-            surveyed_ns: 0,
+            seen: None,
+            seen_ns: 0,
             dead: false,
         }
     }

@@ -7,8 +7,9 @@
 //! - `run`: a write stalls the writer, on the CPU that it runs on, for example
 //!   `context=irq ms=3000 gather=4`. Contexts: `irq` (busy with interrupts off), `preempt` (busy
 //!   with preemption off), `busy` (busy in the kernel, preemptible), `sleep` (uninterruptible,
-//!   state D). `ms=0` is for ever; a signal ends `busy` only. With `gather` the stall begins when
-//!   that many writers are there, so that one on every CPU wedges the machine at a stroke.
+//!   state D), `doze` (the same, but it wakes ten times a second). `ms=0` is for ever; a signal
+//!   ends `busy` only. With `gather` the stall begins when that many writers are there, so that
+//!   one on every CPU wedges the machine at a stroke.
 //! - `reboot`: milliseconds for which a clean reboot, halt or power-off then hangs in a reboot
 //!   notifier, asleep.
 
@@ -46,6 +47,7 @@ enum Context {
     Preempt,
     Busy,
     Sleep,
+    Doze,
 }
 
 /// What was written to `run`.
@@ -71,6 +73,7 @@ impl FromStr for Job {
                 ("context", "preempt") => job.context = Context::Preempt,
                 ("context", "busy") => job.context = Context::Busy,
                 ("context", "sleep") => job.context = Context::Sleep,
+                ("context", "doze") => job.context = Context::Doze,
                 ("ms", _) => job.ms = value.parse::<u32>().map_err(|_| EINVAL)?.into(),
                 ("gather", _) => job.gather = value.parse().map_err(|_| EINVAL)?,
                 _ => return Err(EINVAL),
@@ -111,17 +114,28 @@ impl Job {
                     hint::spin_loop();
                 }
             }
-            Context::Sleep => sleep(self.ms),
+            Context::Sleep => sleep(self.ms, SLEEP_MS),
+            Context::Doze => sleep(self.ms, 100),
         }
     }
 }
 
-/// Sleeps in state D, for ever if `ms` is 0.
-fn sleep(ms: i64) {
+/// Longest sleep at a stretch, ms: short enough for the detector of hung tasks, which is not what
+/// a test looks for.
+const SLEEP_MS: i64 = 10_000;
+
+/// Sleeps in state D, for ever if `ms` is 0, and for `stretch` ms at a stretch.
+fn sleep(ms: i64, stretch: i64) {
     let begun = Instant::<Monotonic>::now();
-    while ms == 0 || begun.elapsed().as_millis() < ms {
-        // Short enough for the detector of hung tasks, which is not what a test looks for.
-        fsleep(Delta::from_millis(100));
+    loop {
+        let rest = match ms {
+            0 => stretch,
+            ms => ms - begun.elapsed().as_millis(),
+        };
+        if rest <= 0 {
+            return;
+        }
+        fsleep(Delta::from_millis(rest.min(stretch)));
     }
 }
 
@@ -156,7 +170,7 @@ impl RebootNotifier for Hang {
     fn reboot(&self, _action: Action) {
         if let ms @ 1.. = self.0.reboot_ms.load(Relaxed) {
             pr_info!("the reboot hangs for {ms} ms\n");
-            sleep(ms as i64);
+            sleep(ms as i64, SLEEP_MS);
         }
     }
 }

@@ -6,7 +6,7 @@ use kernel::prelude::*;
 mod tests {
     use crate::abi::Culprit;
     use crate::budget::{Ending, Ledger, Mark, Moment, STORED_SIZE};
-    use crate::culprit::{Survey, Thread};
+    use crate::culprit::{Survey, Thread, STUCK_NS};
 
     const NOW: u64 = 1_790_000_000;
 
@@ -47,16 +47,24 @@ mod tests {
 
     #[test]
     fn the_thread_that_is_stuck() {
-        let look = |before: Option<&Survey>| {
-            let mut survey = Survey::new(1, before);
+        let look = |now_ns, switches, before: Option<&Survey>| {
+            let mut survey = Survey::new(1, now_ns);
             for (tid, class) in [(1, Culprit::Sleeping), (2, Culprit::Disk)] {
-                survey.add(Thread { tid, class });
+                let thread = Thread {
+                    tid,
+                    class,
+                    switches,
+                };
+                survey.add(thread, before);
             }
             survey
         };
-        let once = look(None);
-        assert_eq!(once.culprit().tid, 1);
-        let twice = look(Some(&once)).culprit();
-        assert!(twice.tid == 2 && twice.class == Culprit::Disk);
+        let once = look(0, 7, None);
+        assert!(once.culprit().tid == 1 && !once.is_stuck());
+        let twice = look(STUCK_NS, 7, Some(&once));
+        assert!(twice.culprit().tid == 2 && twice.culprit().class == Culprit::Disk);
+        assert!(twice.is_stuck());
+        // It has run in between.
+        assert!(!look(STUCK_NS, 8, Some(&once)).is_stuck());
     }
 }

@@ -95,7 +95,6 @@ def hang(story, training):
     }
     wrong = {name: stall[name] for name, value in expected.items() if stall[name] != value}
     require(not wrong, f"the stall is told as {wrong}, not {expected}")
-    require(stall["evidence"] & bus.E_DISK, f"no evidence of the D state: {stall['evidence']:#x}")
     step(
         "stalled",
         f"STALLED, {late:.1f} ms after the deadline: IMMINENT, incident {stalled['incident']}\n"
@@ -184,6 +183,9 @@ def bite(story, training, position, stalled):
     seen = vm.monitor.position
     last = training.keep()
     no_ack = rung(reader, position, bus.EV_NO_ACK, bus.DEGRADING)
+    # In D state at two looks, and it has not run in between.
+    evidence = no_ack["stall"]["evidence"]
+    require(evidence & bus.E_DISK, f"no evidence of the D state: {evidence:#x}")
     step("no-ack", "NO_ACK: still no progress", story.host(no_ack["mono_ns"]), age(no_ack), event=no_ack)
     prebite = rung(reader, position, bus.EV_PREBITE, bus.FATAL)
     shut = story.host(prebite["mono_ns"])

@@ -176,7 +176,7 @@ struct nullhz_stall_rank {
 
 /* struct nullhz_fault_stall.evidence: why this node, and not a peer, is at fault; a bit mask */
 #define NULLHZ_STALL_E_PHASE		0x01	/* promised to tell its waits, and is in none */
-#define NULLHZ_STALL_E_DISK		0x02	/* a thread of it is in D state */
+#define NULLHZ_STALL_E_DISK		0x02	/* a thread of it is stuck in D state */
 #define NULLHZ_STALL_E_HOUSEKEEPING	0x04	/* a housekeeping CPU does not run its threads */
 #define NULLHZ_STALL_E_AGENT		0x08	/* nobody acknowledged the incident in time */
 
