@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Whether the node is reset. Pure logic.
+//! Whether the node is reset, or a rank's process signalled. Pure logic.
 //!
 //! In synchronous training one stuck rank stops all others, on every node. Only the node that has
 //! it may be reset, so a reset needs *local* evidence:
@@ -14,9 +14,10 @@
 //!   run.
 //! - Otherwise any such sign counts, and that nobody on the node has acknowledged the incident.
 //!
-//! An operator chooses which evidence counts at all.
+//! An operator chooses which evidence counts at all. Signals follow the same rules: what must not
+//! reset the nodes of a job must not kill its ranks either.
 
-use super::abi::{evidence, Held, Phase};
+use super::abi::{evidence, Culprit, Held, Phase};
 
 /// What the node allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,17 +49,30 @@ pub fn evidence(phase: Phase, tells_waits: bool, found: u32) -> u32 {
 }
 
 impl Node {
-    /// What holds back a reset for a rank that is stalled in `phase`, with all the evidence there
-    /// is ([`evidence()`]).
-    pub(super) fn held(&self, phase: Phase, all: u32) -> Held {
+    /// Whether this node, and not a peer, is at fault for a rank that is stalled in `phase`, with
+    /// all the evidence there is ([`evidence()`]).
+    fn at_fault(&self, phase: Phase, all: u32) -> bool {
         let counts = all & self.counts;
-        let enough = match phase {
+        match phase {
             Phase::CommWait => false,
             Phase::Init => counts & (evidence::DISK | evidence::HOUSEKEEPING) != 0,
             Phase::Step | Phase::Checkpoint | Phase::Eval => counts != 0,
-        };
+        }
+    }
+
+    /// Whether the process of a rank that is stalled in `phase`, and does what `culprit` says, is
+    /// sent a signal: not for a peer's sake. That it has been stopped is its own trouble, even if
+    /// nothing else is known against the node.
+    pub(super) fn signals(&self, phase: Phase, all: u32, culprit: Culprit) -> bool {
+        let stopped = phase != Phase::CommWait && culprit == Culprit::Stopped;
+        stopped || self.at_fault(phase, all)
+    }
+
+    /// What holds back a reset for a rank that is stalled in `phase`, with all the evidence there
+    /// is ([`evidence()`]).
+    pub(super) fn held(&self, phase: Phase, all: u32) -> Held {
         // Without a budget the node is not armed either, and that is why.
-        match (enough, self.exhausted, self.armed) {
+        match (self.at_fault(phase, all), self.exhausted, self.armed) {
             (false, _, _) => Held::NoEvidence,
             (true, true, _) => Held::Budget,
             (true, false, false) => Held::Disarmed,

@@ -43,6 +43,22 @@ pub(crate) struct Errands {
     pub(crate) signal: AtomicFlag,
 }
 
+impl Errands {
+    /// Whether anything is asked for.
+    pub(crate) fn any(&self) -> bool {
+        [&self.stacks, &self.backtrace, &self.signal]
+            .iter()
+            .any(|errand| errand.load(Relaxed))
+    }
+
+    /// The rank has recovered: it is none of the witness's business any more.
+    pub(crate) fn cancel(&self) {
+        for errand in [&self.stacks, &self.backtrace, &self.signal] {
+            errand.store(false, Relaxed);
+        }
+    }
+}
+
 /// A registered rank. The detector's part of it is in the [`Table`](crate::table::Table).
 pub(crate) struct Member {
     /// Global rank.

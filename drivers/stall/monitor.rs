@@ -286,9 +286,13 @@ impl Monitor {
             }
             Change::NoAck => {
                 self.counters.no_ack.add(1);
-                let (stall, cpu) = self.look(entry, pass);
-                self.report(event::NO_ACK, Level::Degrading, 0, Some(cpu), &stall);
-                if self.tunables.policy() != Policy::None {
+                let seen = self.survey(entry, pass);
+                let stall = self.tell(entry, &seen, pass);
+                self.report(event::NO_ACK, Level::Degrading, 0, Some(seen.cpu), &stall);
+                let found = self.evidence(entry, pass);
+                let node = self.watchdog.node(&self.tunables);
+                let wants = entry.rank.wants_signal(found, seen.culprit.class, &node);
+                if wants && self.tunables.policy() != Policy::None {
                     entry.member.errands.signal.store(true, Relaxed);
                     pass.witness = true;
                 }
@@ -334,6 +338,7 @@ impl Monitor {
         self.report(event::RECOVERED, Level::Watch, 0, None, &stall);
         entry.incident = 0;
         entry.seen = None;
+        entry.member.errands.cancel();
         entry.member.publish_incident(0);
     }
 

@@ -285,6 +285,12 @@ impl Rank {
         }
     }
 
+    /// Whether its process is to be sent the policy's signal, now that it is NO_ACK: `found` is
+    /// known, and its process was seen doing what `culprit` says.
+    pub fn wants_signal(&self, found: u32, culprit: Culprit, node: &Node) -> bool {
+        self.state >= State::NoAck && node.signals(self.phase, self.evidence(found), culprit)
+    }
+
     /// From `now` on, in the sampler's time, no deadline for `ms`; 0 ends a grace that is running.
     pub fn grace(&mut self, now: u64, ms: u32) {
         if ms != 0 || now < self.grace_until {

@@ -3,9 +3,10 @@
 //! The thread that does for a stalled rank what the sampler must not wait for: stacks to the kernel
 //! log, and signals.
 
-use crate::abi::Culprit;
+use crate::abi::{self, Culprit};
 use crate::member::{class, Member, THREADS};
 use crate::monitor::Monitor;
+use crate::table::Entry;
 use kernel::{
     cpu,
     kthread::{Handler, Next},
@@ -66,19 +67,24 @@ impl Witness {
         }))
     }
 
-    fn member(&self, index: usize) -> Option<Arc<Member>> {
+    /// A rank with an errand, and its place: the first from place `from` on, or else of all.
+    /// Between two calls ranks come and go, and others move up.
+    fn next(&self, from: usize) -> Option<(usize, Arc<Member>)> {
         let table = self.monitor.table.lock();
-        table.entries.get(index).map(|entry| entry.member.clone())
+        let all = || table.entries.iter().enumerate();
+        let asked = |(_, entry): &(usize, &Entry)| entry.member.errands.any();
+        let next = all().skip(from).find(asked).or_else(|| all().find(asked));
+        next.map(|(index, entry)| (index, entry.member.clone()))
     }
 
-    fn serve(&self, member: &Member) {
+    fn serve(&self, member: &Arc<Member>) {
         if take(&member.errands.stacks) {
             self.show(member);
         }
         if take(&member.errands.backtrace) {
             backtrace(member);
         }
-        if take(&member.errands.signal) {
+        if member.errands.signal.load(Relaxed) {
             self.signal(member);
         }
     }
@@ -115,7 +121,15 @@ impl Witness {
         tasks.clear();
     }
 
-    fn signal(&self, member: &Member) {
+    fn signal(&self, member: &Arc<Member>) {
+        // To the end: who is seen to go on, or has left, is not signalled any more.
+        let table = self.monitor.table.lock();
+        let index = table.find(member);
+        let entry = index.and_then(|index| table.entries.get(index));
+        let stalled = entry.is_some_and(|entry| entry.rank.state() >= abi::State::NoAck);
+        if !take(&member.errands.signal) || !stalled {
+            return;
+        }
         let Some(signal) = self.monitor.tunables.policy().signal() else {
             return;
         };
@@ -169,10 +183,11 @@ fn backtrace(member: &Member) {
 
 impl Handler for Witness {
     fn run(&self) -> Next {
-        let mut index = 0;
-        while let Some(member) = self.member(index) {
+        let mut from = 0;
+        // Ends: serving a rank takes its errands, and it has another one a rung later only.
+        while let Some((index, member)) = self.next(from) {
             self.serve(&member);
-            index += 1;
+            from = index;
         }
         Next::UntilWoken
     }

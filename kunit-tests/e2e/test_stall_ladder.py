@@ -4,7 +4,7 @@
 import time
 
 import pytest
-from nullhz import bus
+from nullhz import bus, guest
 from records import agent_status, snapshots
 from stalls import (
     SYSFS,
@@ -134,6 +134,50 @@ def test_signals_by_policy(vm, reader, rank, policy, then):
     expect(reader, 0, rank, bus.EV_NO_ACK, culprit=bus.C_STOPPED)
     expect(reader, 0, rank, then)
     assert "PREBITE" not in told(reader)
+
+
+def test_a_stuck_peer_ends_no_rank(vm, reader, rank):
+    """No signal to who waits in COMM_WAIT, nor to who may be waiting in a step."""
+    tune(vm, signal="kill")
+    waiting = Rank(vm, 1, cpu=3, step=DEADLINE_MS, waits=0)
+    before = counter(vm, "signals")
+    rank.do(f"phase {bus.COMM_WAIT}")
+    for quiet in (rank, waiting):
+        quiet.do("quiet")
+    for quiet in (rank, waiting):
+        expect(reader, 0, quiet, bus.EV_HELD, held=bus.H_NO_EVIDENCE)
+        quiet.do("beat 20")
+        expect_recovery(reader, 0, quiet, bus.NO_ACK)
+    assert counter(vm, "signals") == before
+    # Its own fault, by its promise.
+    rank.do(f"phase {bus.STEP}")
+    rank.do("quiet")
+    expect(reader, 0, rank, bus.EV_CRASHED)
+    assert counter(vm, "signals") == before + 1
+    waiting.leave()
+
+
+def test_who_has_recovered_is_not_signalled_late(vm, reader, rank):
+    """Who sends the signals is held up until the rank goes on; who looks at the ranks is not."""
+    # Who feeds the hardware is held up, too.
+    arm(vm, 10)
+    tune(vm, signal="kill")
+    before = counter(vm, "signals")
+    # Computing: the timers of an idle training CPU are on a housekeeping CPU.
+    rank.do("beat 0")
+    spin = f"python3 -S {guest.put_script(vm, 'spin.py')}"
+    # As urgent as the thread that sends, on all CPUs that it may use.
+    script = (
+        f"{spin} 0 3 79 & one=$!; {spin} 1 3 79 & two=$!; "
+        "until chrt -p $one | grep -q FIFO && chrt -p $two | grep -q FIFO; do :; done; "
+        f"echo spin {DEADLINE_MS + 800} > {rank.control}; wait"
+    )
+    held_up = vm.spawn(["taskset", "-c", "3", "sh", "-c", script])
+    expect(reader, 0, rank, bus.EV_RECOVERED, state=bus.NO_ACK)
+    assert held_up.wait().rc == 0
+    vm.run("sleep 0.5")
+    assert told(reader, rank=0) == ["REGISTERED", "SUSPECT", "STALLED", "NO_ACK", "RECOVERED"]
+    assert counter(vm, "signals") == before
 
 
 def test_disarmed_by_the_operator(vm, reader, rank):

@@ -151,6 +151,37 @@ fn evidence_decides() {
 }
 
 #[test]
+fn a_peer_s_trouble_is_no_reason_for_a_signal() {
+    for (found, counts) in (0..16).flat_map(|found| (0..16).map(move |counts| (found, counts))) {
+        let node = Node { counts, ..FREE };
+        for phase in Phase::ALL.iter().copied() {
+            for rank in [due, due_unknowing] {
+                let mut bench = rank(phase);
+                let of = |culprit| bench.rank.wants_signal(found, culprit, &node);
+                let [sleeping, stopped] = [Culprit::Sleeping, Culprit::Stopped].map(of);
+                assert_eq!(stopped, phase != Phase::CommWait);
+                assert_eq!(
+                    sleeping,
+                    bench.rank.judge(found, &node) == Some(Verdict::Bite)
+                );
+            }
+        }
+    }
+    // A node that resets nothing signals all the same.
+    let disarmed = Node {
+        armed: false,
+        ..FREE
+    };
+    assert!(due(Phase::Step)
+        .rank
+        .wants_signal(0, Culprit::Sleeping, &disarmed));
+    // Whoever goes on has nothing to fear.
+    let mut bench = due(Phase::Step);
+    bench.step();
+    assert!(!bench.rank.wants_signal(u32::MAX, Culprit::Stopped, &FREE));
+}
+
+#[test]
 fn what_holds_a_reset_back_is_told_once() {
     let mut bench = due(Phase::Step);
     let disarmed = Node {
