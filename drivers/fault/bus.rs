@@ -416,6 +416,11 @@ impl Source {
         self.bus.with_hub(|hub| hub.incidents().get(id).copied())
     }
 
+    /// `nullhz_fault_acknowledged()`.
+    pub(crate) fn acknowledged(&self) -> bool {
+        self.bus.with_hub(|hub| hub.incidents().acknowledged())
+    }
+
     /// `nullhz_fault_persist()`.
     pub(crate) fn persist(&self, report: &Report<'_>) -> Result {
         self.bus.persist(self.id, report)

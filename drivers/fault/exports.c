@@ -31,5 +31,6 @@ EXPORT_SYMBOL_GPL(nullhz_fault_source_unregister);
 EXPORT_SYMBOL_GPL(nullhz_fault_report);
 EXPORT_SYMBOL_GPL(nullhz_fault_report_incident);
 EXPORT_SYMBOL_GPL(nullhz_fault_incident_get);
+EXPORT_SYMBOL_GPL(nullhz_fault_acknowledged);
 EXPORT_SYMBOL_GPL(nullhz_fault_persist);
 EXPORT_SYMBOL_GPL(nullhz_fault_withdraw);

@@ -285,6 +285,19 @@ unsafe extern "C" fn nullhz_fault_incident_get(
 ///
 /// # Safety
 ///
+/// `source` is null, an error pointer or a registered source.
+#[no_mangle]
+unsafe extern "C" fn nullhz_fault_acknowledged(source: *mut Source) -> c_int {
+    from_result(|| {
+        let source = as_source(source).ok_or(EINVAL)?;
+        Ok(source.acknowledged().into())
+    })
+}
+
+/// See `drivers/include/nullhz/fault.h`.
+///
+/// # Safety
+///
 /// As [`with_report()`].
 #[no_mangle]
 unsafe extern "C" fn nullhz_fault_persist(source: *mut Source, report: *const RawReport) -> c_int {

@@ -85,6 +85,7 @@ pub struct Incidents<S: Storage> {
     newest: S::Of<Newest>,
     last: u64,
     last_snapshot: u64,
+    acknowledged: bool,
     unacked: u32,
     times: Times,
 }
@@ -105,6 +106,7 @@ impl<S: Storage> Incidents<S> {
             newest: S::filled(NONE, source::COUNT)?,
             last: 0,
             last_snapshot: 0,
+            acknowledged: false,
             unacked: 0,
             times,
         })
@@ -128,6 +130,11 @@ impl<S: Storage> Incidents<S> {
     /// The snapshot of the newest successful acknowledgement, 0: none yet.
     pub fn last_snapshot(&self) -> u64 {
         self.last_snapshot
+    }
+
+    /// Whether any was ever acknowledged: somebody is there who does that, or was.
+    pub fn acknowledged(&self) -> bool {
+        self.acknowledged
     }
 
     /// How many are unacknowledged.
@@ -222,6 +229,7 @@ impl<S: Storage> Incidents<S> {
         entry.snapshot_id = snapshot_id;
         entry.result = result;
         let acked = *entry;
+        self.acknowledged = true;
         if let Some(newest) = self.newest.get_mut(acked.source as usize) {
             newest.unacked = false;
             newest.failed = result < 0;

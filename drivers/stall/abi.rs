@@ -157,7 +157,7 @@ pub mod evidence {
     pub const DISK: u32 = 0x02;
     /// A housekeeping CPU does not run its threads.
     pub const HOUSEKEEPING: u32 = 0x04;
-    /// Nobody acknowledged the incident in time.
+    /// Nobody acknowledged the incident in time, as somebody did an earlier one.
     pub const AGENT: u32 = 0x08;
 }
 

@@ -12,7 +12,8 @@
 //! - In `INIT` it may wait for peers too, and nothing has been computed yet: only a sign that this
 //!   machine is at fault counts: a thread stuck in D state, or a housekeeping CPU that does not
 //!   run.
-//! - Otherwise any such sign counts, and that nobody on the node has acknowledged the incident.
+//! - Otherwise any such sign counts, and that nobody on the node has acknowledged the incident in
+//!   time, if somebody there used to: where no agent runs, its silence says nothing.
 //!
 //! An operator chooses which evidence counts at all. Signals follow the same rules: what must not
 //! reset the nodes of a job must not kill its ranks either.

@@ -376,7 +376,8 @@ impl Monitor {
             found |= evidence::DISK;
         }
         let expired = |id| matches!(self.source.incident(id), Ok(i) if i.state == state::EXPIRED);
-        if entry.incident != 0 && expired(entry.incident) {
+        // Where nobody ever acknowledges, that nobody has is no sign of a fault.
+        if entry.incident != 0 && expired(entry.incident) && self.source.acknowledged() {
             found |= evidence::AGENT;
         }
         found

@@ -183,6 +183,36 @@ def test_python_holds_the_gil(vm, reader):
     expect(reader, 0, rank, bus.EV_LEFT)
 
 
+def acknowledge(vm, incident):
+    """As an agent whose snapshot failed."""
+    script = f"import bus; bus.Device().ack({incident}, 0, -5)"
+    folder = guest.put_script(vm, "bus.py").rpartition("/")[0]
+    vm.run(["env", f"PYTHONPATH={folder}", "python3", "-S", "-c", script])
+
+
+def test_an_incident_that_nobody_acknowledges(vm, reader):
+    """Evidence against the node only where somebody used to: no agent runs here."""
+    deadline = "/sys/class/misc/nullhz-fault/incident_deadline_ms"
+    before = vm.read(deadline)
+    vm.run(f"echo 500 > {deadline}")
+    tune(vm, no_ack_ms=300, bite_ms=1500)
+    # It may be waiting for a peer that hangs.
+    rank = Rank(vm, 4, step=DEADLINE_MS, waits=0)
+    rank.do("quiet")
+    held = expect(reader, 0, rank, bus.EV_HELD, held=bus.H_NO_EVIDENCE)
+    assert not held["stall"]["evidence"]
+    acknowledge(vm, held["stall"]["incident"])
+    rank.do("beat 20")
+    expect_recovery(reader, 0, rank, bus.NO_ACK)
+    # Now there is, or was, somebody.
+    position = reader.position
+    rank.do("quiet")
+    held = expect(reader, position, rank, bus.EV_HELD, held=bus.H_DISARMED)
+    assert held["stall"]["evidence"] == bus.E_AGENT
+    rank.leave()
+    vm.run(f"echo {before} > {deadline}")
+
+
 @pytest.mark.parametrize(("command", "status"), [("exit", 0), (None, -9)])
 def test_exited_and_killed(vm, reader, rank, command, status):
     """A trainer that dies is told at once, and is no stall."""

@@ -103,6 +103,16 @@ int nullhz_fault_incident_get(struct nullhz_fault_source *source, u64 id,
 			      struct nullhz_fault_incident *incident);
 
 /**
+ * nullhz_fault_acknowledged() - is there somebody who acknowledges incidents?
+ * @source: any registered source
+ *
+ * Context: as nullhz_fault_report().
+ * Return: 1 if an incident of any source has been acknowledged since the bus
+ * was loaded, however late; else 0; -EINVAL for a bad source.
+ */
+int nullhz_fault_acknowledged(struct nullhz_fault_source *source);
+
+/**
  * nullhz_fault_persist() - record the last words of a dying node
  * @source: the reporting source
  * @report: the fault; its level is taken as NULLHZ_FAULT_FATAL

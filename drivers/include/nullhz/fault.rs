@@ -71,6 +71,7 @@ extern "C" {
         id: u64,
         incident: *mut abi::Incident,
     ) -> c_int;
+    fn nullhz_fault_acknowledged(source: *mut RawSource) -> c_int;
     fn nullhz_fault_persist(source: *mut RawSource, report: *const RawReport) -> c_int;
     fn nullhz_fault_withdraw(source: *mut RawSource) -> c_int;
 }
@@ -189,6 +190,13 @@ impl Source {
         // of `struct nullhz_fault_incident`, and is valid for writes during the call.
         to_result(unsafe { nullhz_fault_incident_get(self.raw.as_ptr(), id, &mut incident) })?;
         Ok(incident)
+    }
+
+    /// Whether an incident of any source has been acknowledged since the bus was loaded: there is
+    /// somebody who does that, or was. Contexts as [`Source::report`].
+    pub fn acknowledged(&self) -> bool {
+        // SAFETY: The source is registered by the type's invariant.
+        unsafe { nullhz_fault_acknowledged(self.raw.as_ptr()) > 0 }
     }
 
     /// Records the last words of a dying node for the next boot; the level is taken as

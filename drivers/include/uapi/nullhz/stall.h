@@ -178,7 +178,7 @@ struct nullhz_stall_rank {
 #define NULLHZ_STALL_E_PHASE		0x01	/* promised to tell its waits, and is in none */
 #define NULLHZ_STALL_E_DISK		0x02	/* a thread of it is stuck in D state */
 #define NULLHZ_STALL_E_HOUSEKEEPING	0x04	/* a housekeeping CPU does not run its threads */
-#define NULLHZ_STALL_E_AGENT		0x08	/* nobody acknowledged the incident in time */
+#define NULLHZ_STALL_E_AGENT		0x08	/* nobody acknowledged in time, unlike before */
 
 /* struct nullhz_fault_stall.held */
 #define NULLHZ_STALL_H_NOT		0

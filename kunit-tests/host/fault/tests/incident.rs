@@ -112,9 +112,13 @@ fn a_deadline_expires_once_and_may_be_acknowledged_late() {
     assert!(matches!(hub.tick(at(deadline)), Tick::Expired(i) if i.incident == 1));
     assert_eq!(hub.tick(at(deadline)), Tick::Idle(None));
     assert_eq!(hub.incidents().unacked(), 1);
+    // Nor does an answer that is refused make an acknowledger.
+    assert!(hub.ack(&ack(2, 0), 42, at(deadline)).is_err());
+    assert!(!hub.incidents().acknowledged());
     let incident = hub.ack(&ack(1, 0), 42, at(deadline + SECOND)).unwrap();
     assert_eq!((incident.state, incident.late), (state::ACKED, 1));
     assert_eq!(hub.incidents().unacked(), 0);
+    assert!(hub.incidents().acknowledged());
 
     let events = drain(&mut hub, &mut reader);
     let kinds: Vec<_> = events.iter().map(|e| (e.source, e.kind)).collect();
