@@ -244,7 +244,7 @@ record! {
 record! {
     /// `struct nullhz_stall_register`.
     Register: 72 {
-        /// Global rank, unique on the node.
+        /// Global rank; no other of the job has it on the node.
         rank: u32,
         /// [`mod@flag`].
         flags: u32,

@@ -118,6 +118,11 @@ impl Member {
         })
     }
 
+    /// Whether both have the same rank of the same job.
+    pub(crate) fn is_same_rank(&self, other: &Member) -> bool {
+        self.rank == other.rank && self.name == other.name
+    }
+
     /// The job's name.
     pub(crate) fn job(&self) -> &str {
         // It was checked to be ASCII.

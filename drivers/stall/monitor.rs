@@ -386,7 +386,7 @@ impl Monitor {
     /// Registers a rank.
     pub(crate) fn register(&self, member: &Arc<Member>, rank: KBox<Rank>) -> Result {
         let mut table = self.table.lock();
-        table.check(member.rank, self.max_ranks)?;
+        table.check(member, self.max_ranks)?;
         table.add(Entry::new(member.clone(), rank))?;
         // Under the lock: its other events come after this one.
         if let Some(entry) = table.entries.last() {

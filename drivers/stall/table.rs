@@ -94,9 +94,11 @@ impl Table {
         self.entries.len() as u32
     }
 
-    /// Whether there is a place for rank number `rank`, if there may be `max` in all.
-    pub(crate) fn check(&self, rank: u32, max: u32) -> Result {
-        if self.entries.iter().any(|entry| entry.member.rank == rank) {
+    /// Whether there is a place for `member`, if there may be `max` in all. Jobs that share a node
+    /// have each a rank 0.
+    pub(crate) fn check(&self, member: &Member, max: u32) -> Result {
+        let taken = |entry: &Entry| entry.member.is_same_rank(member);
+        if self.entries.iter().any(taken) {
             return Err(EEXIST);
         }
         if self.len() >= max {

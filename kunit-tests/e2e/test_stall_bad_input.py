@@ -48,6 +48,8 @@ def test_what_comes_at_the_wrong_time(answers):
         "map no rank": "EINVAL",
         "register twice": "EBUSY",
         "register a rank that is taken": "EEXIST",
+        "the same rank of another job": "ok",
+        "it leaves": "ok",
         "grace longest": "ok",
         "grace too long": "EINVAL",
         "grace end": "ok",

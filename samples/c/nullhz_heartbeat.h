@@ -124,8 +124,8 @@ static inline int nullhz_active(const struct nullhz_heartbeat *hb)
  * default. Change .deadline_ms[], .floor_ms, .warmup where that does not fit.
  * .flags = NULLHZ_STALL_F_TELLS_WAITS promises that every wait for other ranks
  * is in NULLHZ_STALL_PHASE_COMM_WAIT; see <nullhz/stall.h> before you do.
- * `rank` is the global rank, unique on the node; `name` tells jobs apart, 1 to
- * 31 characters of printable ASCII.
+ * `rank` is the global rank; `name` tells jobs apart that share a node, 1 to 31
+ * characters of printable ASCII.
  */
 static inline struct nullhz_stall_register nullhz_rank(uint32_t rank, const char *name)
 {
@@ -229,7 +229,7 @@ static inline const char *nullhz_register_advice(int error)
 {
 	switch (error) {
 	case EEXIST:
-		return "another process has this rank";
+		return "another process has this rank of the job: does it have a name of its own?";
 	case ENOSPC:
 		return "too many ranks on this node";
 	case EINVAL:

@@ -237,7 +237,7 @@ static void name_that_just_fits(void)
 static void rank_that_is_taken(void)
 {
 	device.register_error = EEXIST;
-	fails(page_path, "job", EEXIST, "another process has this rank");
+	fails(page_path, "job", EEXIST, "another process has this rank of the job");
 	check(device.left == 0);
 }
 

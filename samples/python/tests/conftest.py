@@ -37,7 +37,8 @@ class Watchdog:
         if command == _abi.IOC_INFO:
             return _abi.INFO.pack(self.version, _abi.PAGE_SIZE, 1024, 0, 10, self.max_grace_ms, 0, 0)
         if command == _abi.IOC_REGISTER:
-            rank = struct.unpack_from("I", argument)[0]
+            number, _, name = struct.unpack_from("2I32s", argument)
+            rank = (number, name)
             if rank in self.ranks.values():
                 raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
             self.ranks[file] = rank

@@ -314,7 +314,7 @@ def test_other_files_are_not_taken_for_the_device(path):
     ("command", "error", "words"),
     [
         (_abi.IOC_INFO, errno.ENOTTY, "not a stall watchdog"),
-        (_abi.IOC_REGISTER, errno.EEXIST, "rank 4: .*another process of this node has this rank"),
+        (_abi.IOC_REGISTER, errno.EEXIST, "rank 4: .*another process has this rank of the job"),
         (_abi.IOC_REGISTER, errno.ENOSPC, "too many ranks"),
         (_abi.IOC_REGISTER, errno.ENOMEM, "rank 4: "),
     ],
@@ -322,9 +322,27 @@ def test_other_files_are_not_taken_for_the_device(path):
 def test_failures_are_told_and_leave_nothing_open(watchdog, command, error, words):
     watchdog.errors[command] = error
     with pytest.raises(WatchdogError, match=words) as caught:
-        register(4, "job")
+        register(4, "job", missing="error")
     assert caught.value.errno == error
     assert not watchdog.is_open() and watchdog.left == 0
+
+
+@pytest.mark.parametrize("error", [errno.EEXIST, errno.ENOSPC])
+def test_no_place_for_the_rank_is_like_no_device(watchdog, error):
+    """Another job's rank 0 does not end this one's training."""
+    watchdog.errors[_abi.IOC_REGISTER] = error
+    with pytest.warns(UserWarning, match="without a stall watchdog: rank 4: "):
+        use_all(register(4, "job"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        use_all(register(4, "job"))
+        use_all(register(5, "job", missing="ignore"))
+    assert not watchdog.is_open() and watchdog.left == 0
+
+
+def test_jobs_that_share_a_node_have_each_a_rank_0(watchdog):
+    with register(0, "one") as one, register(0, "two") as two:
+        assert one.watched and two.watched
 
 
 def test_another_version_is_refused(watchdog):
@@ -410,8 +428,8 @@ def test_page_is_not_inherited_whoever_forks(watchdog):
 def test_rank_is_free_again_after_its_end(watchdog):
     for end in ("leave", "abandon"):
         heartbeat = register(0, "job")
-        with pytest.raises(WatchdogError, match="has this rank"):
-            register(0, "job")
+        with pytest.raises(NoWatchdogError, match="has this rank"):
+            register(0, "job", missing="error")
         getattr(heartbeat, end)()
     register(0, "job").leave()
 
@@ -444,6 +462,22 @@ def test_all_threads_may_beat(watchdog):
         thread.start()
         thread.join()
         assert watchdog.page()["progress"] == 9
+
+
+@pytest.mark.parametrize("end", ["leave", "abandon"])
+def test_rank_that_ends_during_another_thread_s_beat(watchdog, end):
+    class Step:
+        """While it is converted, what another thread would do happens."""
+
+        def __index__(self):
+            getattr(heartbeat, end)()
+            return 7
+
+    heartbeat = register(0, "job")
+    heartbeat.beat(Step())
+    heartbeat.progress(8)
+    assert not heartbeat.watched and not watchdog.is_open()
+    assert watchdog.page()["progress"] == 0
 
 
 @pytest.mark.parametrize("duplicate", [pickle.dumps, copy.copy, copy.deepcopy])

@@ -40,8 +40,10 @@ pub enum Error {
     /// A time does not fit into the ABI's 32 bits of milliseconds.
     #[error("{0}: 49 days are the most")]
     TooLong(&'static str),
-    /// Another process of this node has the rank.
-    #[error("rank {0} is registered by another process of this node")]
+    /// Another process of this node has this rank of the job.
+    #[error(
+        "rank {0} of the job is registered by another process: does it have a name of its own?"
+    )]
     RankTaken(u32),
     /// The node has as many ranks as the module can watch.
     #[error("no more ranks can be registered on this node")]

@@ -20,8 +20,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// Global rank `rank`, unique on the node, of the job `name`: 1 to 31 characters of printable
-    /// ASCII. Deadlines are learned, the rest is the module's default.
+    /// Global rank `rank` of the job `name`, which tells jobs apart that share a node: 1 to 31
+    /// characters of printable ASCII. Deadlines are learned, the rest is the module's default.
     pub fn new(rank: u32, name: impl Into<String>) -> Self {
         Self {
             rank,

@@ -91,7 +91,7 @@ struct nullhz_stall_info {
  * other threads of its process.
  */
 struct nullhz_stall_register {
-	__u32 rank;		/* global rank, unique on the node */
+	__u32 rank;		/* global rank; no other of the job has it on the node */
 	__u32 flags;		/* NULLHZ_STALL_F_* */
 	char  name[NULLHZ_STALL_NAME_SIZE]; /* job, NUL-terminated, printable ASCII, not empty */
 	/* ms; 0: learned (INIT, and until enough is known: the module's default) */
@@ -220,8 +220,8 @@ struct nullhz_fault_stall {
  * ioctl()	ENOTTY: unknown command. EINVAL: a known command's number with
  *		another size, a field out of its range, a pad that is not 0; GRACE,
  *		LEAVE: the file is no rank. EFAULT: bad pointer.
- *		REGISTER: EBUSY: the file is or was a rank; EEXIST: the rank is
- *		registered by another file; ENOSPC: max_ranks; ENOMEM.
+ *		REGISTER: EBUSY: the file is or was a rank; EEXIST: the job's
+ *		rank is registered by another file; ENOSPC: max_ranks; ENOMEM.
  *		CHECKPOINT: EPERM without CAP_SYS_ADMIN. ANSWERS: ENOENT: not the
  *		newest request. RANK: ENOENT: no more ranks.
  *

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import mmap
@@ -13,6 +14,10 @@ from . import _abi
 
 ABSENT = {errno.ENOENT, errno.ENODEV, errno.ENXIO}
 REFUSED = {errno.EACCES, errno.EPERM}
+NO_PLACE = {
+    errno.EEXIST: "another process has this rank of the job: does it have a name of its own?",
+    errno.ENOSPC: "too many ranks on this node",
+}
 
 
 class WatchdogError(OSError):
@@ -20,7 +25,7 @@ class WatchdogError(OSError):
 
 
 class NoWatchdogError(WatchdogError):
-    """There is no stall watchdog on this machine, or not for this user."""
+    """There is no stall watchdog on this machine, or not for this user or this rank."""
 
 
 def fail(error: OSError, what: str, advice: str = "", kind: type[WatchdogError] = WatchdogError) -> NoReturn:
@@ -61,9 +66,12 @@ class Device:
 
     def close(self) -> None:
         """Unmaps and closes; for the module, the end of the rank."""
-        if self._map is not None:
-            # It holds a descriptor of its own.
-            self._map.close()
+        mapped, self._map = self._map, None
+        if mapped is not None:
+            # It holds a descriptor of its own. If a thread is storing to it at the
+            # moment, it goes with that thread's view.
+            with contextlib.suppress(BufferError):
+                mapped.close()
         self._file.close()
 
 
@@ -83,8 +91,6 @@ def register(device: Device, rank: int, request: bytes) -> None:
     try:
         device.ioctl(_abi.IOC_REGISTER, request)
     except OSError as error:
-        advice = {
-            errno.EEXIST: "another process of this node has this rank",
-            errno.ENOSPC: "too many ranks on this node",
-        }
-        fail(error, f"rank {rank}", advice.get(error.errno or 0, ""))
+        if error.errno in NO_PLACE:
+            fail(error, f"rank {rank}", NO_PLACE[error.errno], NoWatchdogError)
+        fail(error, f"rank {rank}")

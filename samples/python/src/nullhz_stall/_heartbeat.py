@@ -34,7 +34,7 @@ class Heartbeat:
     """
 
     # Few and fixed: beat() is to be fast.
-    __slots__ = ("_words", "_halves", "_views", "_device", "__weakref__")
+    __slots__ = ("_words", "_halves", "_device", "__weakref__")
 
     def __init__(self, device: _device.Device | None) -> None:
         self._device: _device.Device | None = None
@@ -47,15 +47,14 @@ class Heartbeat:
         view = memoryview(page)  # type: ignore[arg-type]
         self._words = view.cast("Q")
         self._halves = view.cast("I")
-        self._views = (self._words, self._halves, view)
 
     def _close(self) -> None:
         """From here on nobody watches."""
-        device, views = self._device, self._views
+        device = self._device
         self._device = None
+        # The views of the page are not released: another thread may be just about to
+        # store to one. They are gone when nobody has them any more.
         self._look_at(bytearray(_abi.PAGE_SIZE))
-        for view in views:
-            view.release()
         if device is not None:
             device.close()
 
@@ -240,10 +239,11 @@ def register(
     and stack are what is looked at first when the rank stalls. The rank is in
     `Phase.INIT` until it says something else.
 
-    rank       global rank, unique on the node; None: as torchrun, Slurm or Open
-               MPI say ($RANK, $SLURM_PROCID, $OMPI_COMM_WORLD_RANK), else 0
+    rank       global rank; None: as torchrun, Slurm or Open MPI say ($RANK,
+               $SLURM_PROCID, $OMPI_COMM_WORLD_RANK), else 0
     name       of the job, 1 to 31 printable ASCII characters; None: $NULLHZ_JOB,
-               $SLURM_JOB_NAME, torchrun's run id, else "training"
+               $SLURM_JOB_NAME, torchrun's run id, else "training". Jobs that share
+               a node need different ones
     deadlines  seconds without progress after which a rank has stalled, by phase;
                a phase that is not in it has its deadline learned (INIT: the
                module's default)
@@ -254,12 +254,13 @@ def register(
                pass or in a checkpoint. Only then is a stall in another phase
                evidence against this node, which may be reset for it; a promise
                that is not kept resets healthy nodes when a peer hangs
-    missing    what to do on a machine without the device, or when the user may
-               not open it: "warn" once and train on unwatched, "ignore", or
-               raise an "error" (NoWatchdogError)
+    missing    what to do on a machine without the device, when the user may not
+               open it, or when another process of the node has this rank of the
+               job (EEXIST) or too many are registered (ENOSPC): "warn" once and
+               train on unwatched, "ignore", or raise an "error" (NoWatchdogError)
 
-    Raises WatchdogError: the rank is taken (EEXIST), too many ranks (ENOSPC),
-    another device or version; ValueError: an argument is out of range.
+    Raises WatchdogError: another device or version; ValueError: an argument is
+    out of range.
     """
     if missing not in ("warn", "ignore", "error"):
         raise ValueError(f'missing: {missing!r} is not "warn", "ignore" or "error"')
@@ -267,23 +268,28 @@ def register(
     name = _environment_name() if name is None else name
     request = _request(rank, name, deadlines or {}, floor, warmup, tells_waits)
     try:
-        opened = _device.Device(device)
+        heartbeat = _open(device, rank, request)
     except _device.NoWatchdogError as error:
         if missing == "error":
             raise
-        if missing == "warn" and device not in _warned:
-            _warned.add(device)
-            warnings.warn(f"training goes on without a stall watchdog: {error.strerror}", stacklevel=2)
+        reason = str(error.strerror)
+        if missing == "warn" and reason not in _warned:
+            _warned.add(reason)
+            warnings.warn(f"training goes on without a stall watchdog: {reason}", stacklevel=2)
         return Heartbeat(None)
-    try:
-        _device.check_version(opened, device)
-        _device.register(opened, rank, request)
-        heartbeat = _first_beat(opened)
-    except BaseException:
-        opened.close()
-        raise
     _live.add(heartbeat)
     return heartbeat
+
+
+def _open(path: str, rank: int, request: bytes) -> Heartbeat:
+    device = _device.Device(path)
+    try:
+        _device.check_version(device, path)
+        _device.register(device, rank, request)
+        return _first_beat(device)
+    except BaseException:
+        device.close()
+        raise
 
 
 def _first_beat(device: _device.Device) -> Heartbeat:
