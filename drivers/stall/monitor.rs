@@ -263,7 +263,7 @@ impl Monitor {
             } => self.recovered(entry, from, phase, age_ns, pass),
             Change::Suspect => {
                 self.counters.suspect.add(1);
-                entry.seen = None;
+                *entry.seen = None;
                 let (stall, cpu) = self.look(entry, pass);
                 self.report(event::SUSPECT, Level::Watch, 0, Some(cpu), &stall);
                 if self.tunables.stack_threads.load(Relaxed) != 0 {
@@ -303,7 +303,7 @@ impl Monitor {
 
     /// The time for a reset has come.
     fn due(&self, entry: &mut Entry, pass: &mut Pass) {
-        let seen = match entry.seen {
+        let seen = match *entry.seen {
             Some(seen) if pass.look.now.saturating_sub(entry.seen_ns) < SURVEY_NS => seen,
             _ => self.survey(entry, pass),
         };
@@ -337,7 +337,7 @@ impl Monitor {
         stall.age_ns = age_ns;
         self.report(event::RECOVERED, Level::Watch, 0, None, &stall);
         entry.incident = 0;
-        entry.seen = None;
+        *entry.seen = None;
         entry.member.errands.cancel();
         entry.member.publish_incident(0);
     }
@@ -346,7 +346,7 @@ impl Monitor {
     fn survey(&self, entry: &mut Entry, pass: &Pass) -> Seen {
         let before = entry.seen.as_ref().map(|seen| &seen.survey);
         let seen = entry.member.look(pass.look.now, before);
-        entry.seen = Some(seen);
+        *entry.seen = Some(seen);
         entry.seen_ns = pass.look.now;
         seen
     }
@@ -385,9 +385,10 @@ impl Monitor {
 
     /// Registers a rank.
     pub(crate) fn register(&self, member: &Arc<Member>, rank: KBox<Rank>) -> Result {
+        let entry = Entry::new(member.clone(), rank)?;
         let mut table = self.table.lock();
         table.check(member, self.max_ranks)?;
-        table.add(Entry::new(member.clone(), rank))?;
+        table.add(entry)?;
         // Under the lock: its other events come after this one.
         if let Some(entry) = table.entries.last() {
             self.report_rank(event::REGISTERED, entry, &table);

@@ -20,7 +20,7 @@ pub(crate) struct Entry {
     /// The incident that its stall belongs to, 0: none.
     pub(crate) incident: u64,
     /// The last look at its threads during this stall.
-    pub(crate) seen: Option<Seen>,
+    pub(crate) seen: KBox<Option<Seen>>,
     /// When that was, in the sampler's time.
     pub(crate) seen_ns: u64,
     /// Its process is dead.
@@ -28,16 +28,16 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    pub(crate) fn new(member: Arc<Member>, rank: KBox<Rank>) -> Self {
-        Self {
+    pub(crate) fn new(member: Arc<Member>, rank: KBox<Rank>) -> Result<Self> {
+        Ok(Self {
             member,
             rank,
             asked: 0,
             incident: 0,
-            seen: None,
+            seen: KBox::new(None, GFP_KERNEL)?,
             seen_ns: 0,
             dead: false,
-        }
+        })
     }
 
     fn owes(&self, request: u32) -> bool {
