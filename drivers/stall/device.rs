@@ -203,9 +203,13 @@ impl MiscDevice for Handle {
     }
 
     fn release(handle: Arc<Self>, _file: &File) {
-        if let Ok(member) = handle.member() {
-            // It is not there if its process died before.
-            handle.monitor.unregister(&member, event::CRASHED);
+        match handle.member() {
+            // It may hang in the release of another file: it has crashed when it is gone.
+            Ok(member) if !member.is_exiting() => {
+                // It is not there if its process died before.
+                handle.monitor.unregister(&member, event::CRASHED);
+            }
+            _ => {}
         }
     }
 

@@ -167,14 +167,24 @@ impl Member {
         self.page.word(INCIDENT).store(incident, Relaxed);
     }
 
-    /// Whether no thread of its process lives any more.
-    pub(crate) fn is_gone(&self) -> bool {
+    /// Whether its process runs its program no more: all of its threads have begun to exit, and may
+    /// be stuck in that, where a driver does not let go of what they had open.
+    #[inline]
+    pub(crate) fn is_exiting(&self) -> bool {
         if !self.task.is_exiting() {
             return false;
         }
         let rcu = rcu::read_lock();
         let mut threads = self.task.threads(&rcu);
         threads.all(|task| task.is_exiting())
+    }
+
+    /// Whether no thread of its process is left, but for zombies.
+    pub(crate) fn is_gone(&self) -> bool {
+        let gone = |task: &Task| task.state() == State::Exited;
+        let rcu = rcu::read_lock();
+        let mut threads = self.task.threads(&rcu);
+        gone(&self.task) && threads.all(gone)
     }
 
     /// Looks at the threads of its process at `now`, after the look `before`. Does not sleep.

@@ -202,7 +202,10 @@ impl Monitor {
         }
         let Entry { member, rank, .. } = entry;
         member.publish(rank.state() as u32, rank.deadline_ns(), start);
-        entry.dead = entry.member.is_gone();
+        if member.is_exiting() {
+            rank.release_promise();
+            entry.dead = member.is_gone();
+        }
     }
 
     /// Looks at the program that pings our standard watchdog. `state` is OK, NO_ACK (its time is
@@ -387,6 +390,17 @@ impl Monitor {
     pub(crate) fn register(&self, member: &Arc<Member>, rank: KBox<Rank>) -> Result {
         let entry = Entry::new(member.clone(), rank)?;
         let mut table = self.table.lock();
+        // The dead who are not taken out yet keep nobody out: one who is looked for is looked at,
+        // any other has been seen to be dead by the sampler.
+        let full = table.len() >= self.max_ranks;
+        let in_the_way = |entry: &Entry| {
+            let same = entry.member.is_same_rank(member);
+            (full && entry.dead) || (same && entry.member.is_gone())
+        };
+        let dead = table.entries.iter().position(in_the_way);
+        if let Some(entry) = dead.and_then(|index| table.remove(index)) {
+            self.report_rank(event::CRASHED, &entry, &table);
+        }
         table.check(member, self.max_ranks)?;
         table.add(entry)?;
         // Under the lock: its other events come after this one.

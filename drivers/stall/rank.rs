@@ -291,6 +291,11 @@ impl Rank {
         self.state >= State::NoAck && node.signals(self.phase, self.evidence(found), culprit)
     }
 
+    /// Its process exits: what it promised of its phases means nothing any more.
+    pub fn release_promise(&mut self) {
+        self.tells_waits = false;
+    }
+
     /// From `now` on, in the sampler's time, no deadline for `ms`; 0 ends a grace that is running.
     pub fn grace(&mut self, now: u64, ms: u32) {
         if ms != 0 || now < self.grace_until {

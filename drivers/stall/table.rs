@@ -23,7 +23,7 @@ pub(crate) struct Entry {
     pub(crate) seen: KBox<Option<Seen>>,
     /// When that was, in the sampler's time.
     pub(crate) seen_ns: u64,
-    /// Its process is dead.
+    /// Its process is dead, and the rank is to be taken out.
     pub(crate) dead: bool,
 }
 

@@ -101,6 +101,25 @@ def test_d_state_of_a_thread_that_goes_on(vm, reader, rank):
     expect_recovery(reader, 0, rank, bus.NO_ACK)
 
 
+def test_d_state_at_the_end(vm, reader, rank, frozen):
+    """The kernel does not get through with a dying process: that is no crash yet, but a stall."""
+    tune(vm, no_ack_ms=1500)
+    rank.do(f"hold {frozen}/removed")
+    vm.run(f"fsfreeze -f {frozen}")
+    try:
+        # To close the file is to free it.
+        rank.signal("KILL")
+        expect_stall(reader, 0, rank, DEADLINE_MS, culprit=bus.C_DISK, tid=rank.pid, comm="rank")
+        no_ack = expect(reader, 0, rank, bus.EV_NO_ACK, culprit=bus.C_DISK)
+        # What it was about to do is no evidence any more.
+        assert no_ack["stall"]["evidence"] == bus.E_DISK
+        assert told(reader, rank=0) == ["REGISTERED", "SUSPECT", "STALLED", "NO_ACK"]
+    finally:
+        vm.run(f"fsfreeze -u {frozen}")
+    expect(reader, 0, rank, bus.EV_CRASHED, pid=rank.pid)
+    assert rank.command.wait().rc == -9
+
+
 def test_frozen_cgroup(vm, reader):
     vm.run(f"mkdir -p {CGROUP}")
     rank = Rank(vm, 1, cgroup=CGROUP, step=DEADLINE_MS)

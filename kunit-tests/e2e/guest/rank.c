@@ -12,6 +12,7 @@
  * quiet	no more heartbeats, sleeping
  * spin MS	busy in user space for MS ms, without a heartbeat
  * write PATH	writes a file and has it on disk
+ * hold PATH	writes a file, and removes it, but for its own open descriptor
  * kernel TEXT	writes TEXT to the stall generator's `run`
  * phase N, grace MS, leave
  * answer 0|1	whether checkpoint requests are answered (they are)
@@ -49,6 +50,14 @@ static void beat(void)
 		page->step++;
 	else
 		page->progress++;
+}
+
+static void hold_file(const char *path)
+{
+	int fd = CHECK(open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+
+	CHECK(write(fd, path, strlen(path)));
+	CHECK(unlink(path));
 }
 
 static void write_file(const char *path, int flags, const char *text)
@@ -97,6 +106,8 @@ static void obey(const char *command, const char *argument)
 		spin(number);
 	} else if (!strcmp(command, "write")) {
 		write_file(argument, O_CREAT | O_TRUNC, "x");
+	} else if (!strcmp(command, "hold")) {
+		hold_file(argument);
 	} else if (!strcmp(command, "kernel")) {
 		write_file(GENERATOR, 0, argument);
 	} else if (!strcmp(command, "phase")) {

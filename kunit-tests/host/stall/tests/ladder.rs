@@ -182,6 +182,17 @@ fn a_peer_s_trouble_is_no_reason_for_a_signal() {
 }
 
 #[test]
+fn the_phase_of_a_process_that_exits_says_nothing() {
+    let mut bench = due(Phase::Step);
+    assert_eq!(bench.rank.judge(0, &FREE), Some(Verdict::Bite));
+    bench.rank.release_promise();
+    let held = Verdict::Held(Held::NoEvidence);
+    assert_eq!(bench.rank.judge(0, &FREE), Some(held));
+    assert_eq!(bench.rank.state(), State::NoAck);
+    assert_eq!(bench.rank.judge(evidence::DISK, &FREE), Some(Verdict::Bite));
+}
+
+#[test]
 fn what_holds_a_reset_back_is_told_once() {
     let mut bench = due(Phase::Step);
     let disarmed = Node {
