@@ -7,9 +7,9 @@
 //! dead and others are not: the answer is theirs.
 //!
 //! A disk that is merely busy puts threads into D state all the time. Stuck is only who has not run
-//! in between: as for the detector of hung tasks (kernel/hung_task.c), looks that are
-//! [`STUCK_NS`] apart found it in D state, and it was switched to and from no more often at the
-//! last one than at the first. No other thread than the loop's is said to be in D state before
+//! in between: as for the detector of hung tasks (kernel/hung_task.c), looks that are long enough
+//! apart found it in D state, and it was switched to and from no more often at the last one than at
+//! the first. No other thread than the loop's is said to be in D state before
 //! that, and no thread's D state speaks against the node.
 
 use super::abi::Culprit;
@@ -34,7 +34,7 @@ impl Thread {
     };
 }
 
-/// Who has been in D state for so long without having run is stuck, ns.
+/// Nobody is stuck who has not been in D state for so long without having run, ns.
 pub const STUCK_NS: u64 = 1_000_000_000;
 
 /// How many threads in D state, besides the loop's, a look remembers for the next one.
@@ -53,6 +53,8 @@ struct Blocked {
 #[derive(Clone, Copy, Debug)]
 pub struct Survey {
     now_ns: u64,
+    /// Who has been in D state for so long without having run is stuck.
+    stuck_ns: u64,
     /// The one that registered.
     main: Thread,
     /// Of the others, the one that says most.
@@ -76,10 +78,12 @@ fn weight(class: Culprit) -> u32 {
 }
 
 impl Survey {
-    /// A look at `now_ns` at the process whose thread `main` registered.
-    pub fn new(main: i32, now_ns: u64) -> Self {
+    /// A look at `now_ns` at the process whose thread `main` registered. A thread is stuck after
+    /// `stuck_ns`, but not before [`STUCK_NS`].
+    pub fn new(main: i32, now_ns: u64, stuck_ns: u64) -> Self {
         Survey {
             now_ns,
+            stuck_ns: stuck_ns.max(STUCK_NS),
             main: Thread {
                 tid: main,
                 // A thread that is not found is gone.
@@ -107,7 +111,7 @@ impl Survey {
     }
 
     fn stuck(&self, blocked: Option<Blocked>) -> bool {
-        blocked.is_some_and(|since| self.now_ns.saturating_sub(since.since_ns) >= STUCK_NS)
+        blocked.is_some_and(|since| self.now_ns.saturating_sub(since.since_ns) >= self.stuck_ns)
     }
 
     /// Adds a thread, of which the look `before`, if there was one, may know.

@@ -187,10 +187,11 @@ impl Member {
         gone(&self.task) && threads.all(gone)
     }
 
-    /// Looks at the threads of its process at `now`, after the look `before`. Does not sleep.
-    pub(crate) fn look(&self, now: u64, before: Option<&Survey>) -> Seen {
+    /// Looks at the threads of its process at `now`, after the look `before`; see
+    /// [`Survey::new()`] for `stuck_ns`. Does not sleep.
+    pub(crate) fn look(&self, now: u64, stuck_ns: u64, before: Option<&Survey>) -> Seen {
         let rcu = rcu::read_lock();
-        let mut survey = Survey::new(self.task.pid(), now);
+        let mut survey = Survey::new(self.task.pid(), now, stuck_ns);
         survey.add(thread(&self.task), before);
         for task in self.task.threads(&rcu).take(THREADS) {
             survey.add(thread(task), before);

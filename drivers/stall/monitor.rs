@@ -5,7 +5,7 @@
 use crate::abi::{event, evidence, Culprit, Held, Phase, Stall, State};
 use crate::clock::Look;
 use crate::culprit::STUCK_NS;
-use crate::deadline::Rules;
+use crate::deadline::{ns, Rules};
 use crate::face::Feeder;
 use crate::fault::{abi::state, Level, Source};
 use crate::ffi;
@@ -348,7 +348,9 @@ impl Monitor {
     /// Looks at a rank's threads.
     fn survey(&self, entry: &mut Entry, pass: &Pass) -> Seen {
         let before = entry.seen.as_ref().map(|seen| &seen.survey);
-        let seen = entry.member.look(pass.look.now, before);
+        // A wait for a busy disk ends long before the ladder has come to its next rung.
+        let stuck_ns = ns(pass.rules.no_ack_ms);
+        let seen = entry.member.look(pass.look.now, stuck_ns, before);
         *entry.seen = Some(seen);
         entry.seen_ns = pass.look.now;
         seen

@@ -48,7 +48,7 @@ mod tests {
     #[test]
     fn the_thread_that_is_stuck() {
         let look = |now_ns, switches, before: Option<&Survey>| {
-            let mut survey = Survey::new(1, now_ns);
+            let mut survey = Survey::new(1, now_ns, STUCK_NS);
             for (tid, class) in [(1, Culprit::Sleeping), (2, Culprit::Disk)] {
                 let thread = Thread {
                     tid,

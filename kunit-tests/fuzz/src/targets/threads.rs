@@ -17,7 +17,7 @@ pub(super) fn threads(bytes: &[u8]) {
     while !input.is_empty() {
         let count = input.u8();
         now += u64::from(count >> 5) * (STUCK_NS / 4);
-        let mut survey = Survey::new(main, now);
+        let mut survey = Survey::new(main, now, STUCK_NS);
         let mut seen: Vec<Thread> = Vec::new();
         for _ in 0..count % 24 {
             let (tid, what) = (i32::from(input.u8()) + 1, usize::from(input.u8()));

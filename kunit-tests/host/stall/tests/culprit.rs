@@ -13,7 +13,7 @@ const MAIN: i32 = 100;
 
 /// A look at threads that have been switched from `switches` times each.
 fn look(now_ns: u64, switches: u64, before: Option<&Survey>, threads: &[(i32, Culprit)]) -> Survey {
-    let mut survey = Survey::new(MAIN, now_ns);
+    let mut survey = Survey::new(MAIN, now_ns, 0);
     for &(tid, class) in threads {
         let thread = Thread {
             tid,
@@ -57,6 +57,24 @@ fn it_sleeps_for_one_that_is_stuck() {
     // Another one each time is no stuck one.
     let other = again(&once, &[(MAIN, Sleeping), (8, Sleeping), (9, Disk)]);
     assert_eq!(other.culprit().tid, MAIN);
+}
+
+#[test]
+fn an_operator_may_ask_for_longer() {
+    let look = |now_ns, before: Option<&Survey>| {
+        let mut survey = Survey::new(MAIN, now_ns, 3 * STUCK_NS);
+        let blocked = Thread {
+            tid: MAIN,
+            class: Disk,
+            switches: 1,
+        };
+        survey.add(blocked, before);
+        survey
+    };
+    let once = look(0, None);
+    let twice = look(3 * STUCK_NS - 1, Some(&once));
+    assert!(!twice.is_stuck());
+    assert!(look(3 * STUCK_NS, Some(&twice)).is_stuck());
 }
 
 #[test]
