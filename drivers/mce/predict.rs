@@ -327,11 +327,11 @@ impl<A: Arena> Predictor<A> {
 
 /// Whether an address or a command, not data, was damaged on its way to memory.
 fn is_command_parity(record: &Record) -> bool {
-    if record.vendor().is_amd() {
+    if record.format().is_amd() {
         return smca::is_command_parity(record);
     }
     matches!(
-        Code::decode(record.mcacod(), record.vendor()),
+        Code::decode(record.mcacod(), record.format()),
         Code::Memory(MemoryOperation::AddressCommand, _)
             | Code::ExtendedMemory(MemoryOperation::AddressCommand, _)
     ) || intel::is_command_parity(record)
@@ -359,7 +359,7 @@ impl Place {
         let page = match record.physical_address() {
             Some((address, _)) => Some([address >> PAGE_SHIFT, 0]),
             // AMD's memory controllers give an address of their own.
-            None if record.vendor().is_amd() && is_memory_error(record) && record.has(ADDRV) => {
+            None if record.format().is_amd() && is_memory_error(record) && record.has(ADDRV) => {
                 part.map(|part| [LOCAL | record.addr >> PAGE_SHIFT, part])
             }
             None => None,

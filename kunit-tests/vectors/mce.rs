@@ -72,6 +72,14 @@ const CONSUMED: Record = Record {
     ..BLANK
 };
 
+/// What `apei_mce_report_mem_error()` writes, less the status.
+const FIRMWARE_FIRST: Record = Record {
+    addr: 0x7_6543_2000,
+    misc: 0x8c,
+    bank: 255,
+    ..BLANK
+};
+
 /// All records.
 pub(crate) const VECTORS: &[Vector] = &[
     Vector {
@@ -218,10 +226,7 @@ pub(crate) const VECTORS: &[Vector] = &[
         name: "firmware reports a corrected error",
         record: Record {
             status: 0x9c00_0000_0000_009f,
-            addr: 0x7_6543_2000,
-            misc: 0x8c,
-            bank: 255,
-            ..BLANK
+            ..FIRMWARE_FIRST
         },
         exception: false,
         grade: Grade::Corrected,
@@ -233,15 +238,85 @@ pub(crate) const VECTORS: &[Vector] = &[
         name: "firmware reports an uncorrected error",
         record: Record {
             status: 0xbc00_0000_0000_009f,
-            addr: 0x7_6543_2000,
-            misc: 0x8c,
-            bank: 255,
-            ..BLANK
+            ..FIRMWARE_FIRST
         },
         exception: false,
         grade: Grade::Deferred,
         severity: Severity::Deferred,
         level: Level::Imminent,
+        summary: "memory controller: read, channel not told",
+    },
+    Vector {
+        name: "firmware reports a fatal error",
+        record: Record {
+            status: 0xbe00_0000_0000_009f,
+            ..FIRMWARE_FIRST
+        },
+        exception: false,
+        grade: Grade::Fatal,
+        severity: Severity::Panic,
+        level: Level::Fatal,
+        summary: "memory controller: read, channel not told",
+    },
+    // The kernel writes the same registers on every vendor's processors.
+    Vector {
+        name: "firmware reports a corrected error on Zen 4",
+        record: Record {
+            status: 0x9c00_0000_0000_009f,
+            cpuvendor: AMD,
+            cpuid: 0xa10f11,
+            mcgcap: 0,
+            ..FIRMWARE_FIRST
+        },
+        exception: false,
+        grade: Grade::Corrected,
+        severity: Severity::Keep,
+        level: Level::Watch,
+        summary: "memory controller: read, channel not told",
+    },
+    Vector {
+        name: "firmware reports an uncorrected error on Zen 4",
+        record: Record {
+            status: 0xbc00_0000_0000_009f,
+            cpuvendor: AMD,
+            cpuid: 0xa10f11,
+            mcgcap: 0,
+            ..FIRMWARE_FIRST
+        },
+        exception: false,
+        grade: Grade::Deferred,
+        severity: Severity::Deferred,
+        level: Level::Imminent,
+        summary: "memory controller: read, channel not told",
+    },
+    Vector {
+        name: "firmware reports an uncorrected error on Hygon",
+        record: Record {
+            status: 0xbc00_0000_0000_009f,
+            cpuvendor: HYGON,
+            cpuid: 0x900f11,
+            mcgcap: 0,
+            ..FIRMWARE_FIRST
+        },
+        exception: false,
+        grade: Grade::Deferred,
+        severity: Severity::Deferred,
+        level: Level::Imminent,
+        summary: "memory controller: read, channel not told",
+    },
+    Vector {
+        name: "firmware reports a fatal error on Zen 4",
+        record: Record {
+            status: 0xbe00_0000_0000_009f,
+            cpuvendor: AMD,
+            cpuid: 0xa10f11,
+            mcgcap: 0,
+            ..FIRMWARE_FIRST
+        },
+        exception: false,
+        grade: Grade::Fatal,
+        severity: Severity::Panic,
+        level: Level::Fatal,
         summary: "memory controller: read, channel not told",
     },
     Vector {

@@ -9,7 +9,7 @@
 
 use super::intel::{self, Model, Unit};
 use super::mcacod::Code;
-use super::record::{bits, Record, ADDRV, BANK_NONE, MISCV, SYNDV};
+use super::record::{bits, Record, ADDRV, MISCV, SYNDV};
 use super::smca::{self, BankType};
 
 /// A place in memory.
@@ -72,10 +72,10 @@ impl Location {
 
 /// Where the memory error of `record` was; [`None`] when it is not one of memory, or does not tell.
 pub(crate) fn locate(record: &Record) -> Option<Location> {
-    if record.bank == BANK_NONE {
+    if record.is_firmware_first() {
         return None;
     }
-    if record.vendor().is_amd() {
+    if record.format().is_amd() {
         locate_amd(record)
     } else {
         locate_intel(record)
@@ -84,7 +84,7 @@ pub(crate) fn locate(record: &Record) -> Option<Location> {
 
 /// Whether `record` is about memory (not the caches, not the buses).
 pub(crate) fn is_memory_error(record: &Record) -> bool {
-    if record.vendor().is_amd() {
+    if record.format().is_amd() {
         const DRAM_ECC: u8 = 0;
         const LEGACY_NORTHBRIDGE: u8 = 4;
         const LEGACY_DRAM_ECC: u64 = 8;
@@ -99,13 +99,13 @@ pub(crate) fn is_memory_error(record: &Record) -> bool {
             }
         }
     } else {
-        Code::decode(record.mcacod(), record.vendor()).is_memory_controller()
+        Code::decode(record.mcacod(), record.format()).is_memory_controller()
     }
 }
 
 fn locate_intel(record: &Record) -> Option<Location> {
     let (Code::Memory(_, channel) | Code::ExtendedMemory(_, channel)) =
-        Code::decode(record.mcacod(), record.vendor())
+        Code::decode(record.mcacod(), record.format())
     else {
         return None;
     };

@@ -139,6 +139,22 @@ impl Record {
         Vendor::from_raw(self.cpuvendor)
     }
 
+    /// Whether the kernel made the record up from what firmware (GHES) told of a memory error.
+    pub(crate) const fn is_firmware_first(&self) -> bool {
+        self.bank == BANK_NONE
+    }
+
+    /// Whose manuals say what the registers mean: the CPU vendor's.
+    ///
+    /// `apei_mce_report_mem_error()` writes what Intel's memory controllers would, on every CPU.
+    pub(crate) const fn format(&self) -> Vendor {
+        if self.is_firmware_first() {
+            Vendor::Intel
+        } else {
+            self.vendor()
+        }
+    }
+
     /// `MCi_STATUS` 15:0, the architectural error code.
     pub(crate) const fn mcacod(&self) -> u16 {
         self.status as u16
@@ -159,7 +175,7 @@ impl Record {
     /// Intel counts corrected errors in bits 52:38 when `MCG_CAP.CMCI_P` is set; elsewhere those
     /// bits mean other things.
     pub(crate) const fn corrected_count(&self) -> u32 {
-        if self.vendor().is_amd() || self.mcgcap & CAP_CMCI_P == 0 || self.has(UC) {
+        if self.format().is_amd() || self.mcgcap & CAP_CMCI_P == 0 || self.has(UC) {
             return 1;
         }
         match bits(self.status, 52, 38) as u32 {
@@ -170,7 +186,7 @@ impl Record {
 
     /// Whether the record can be what it says it is: valid, of a bank that can be, or made by GHES.
     pub(crate) const fn is_plausible(&self) -> bool {
-        self.has(VAL) && (self.bank < MAX_BANKS || self.bank == BANK_NONE)
+        self.has(VAL) && (self.bank < MAX_BANKS || self.is_firmware_first())
     }
 
     /// Whether a processor said "uncorrected" without saying what, where or on whose behalf.
@@ -219,7 +235,7 @@ impl Record {
         if !self.has(ADDRV) {
             return None;
         }
-        if self.vendor().is_amd() {
+        if self.format().is_amd() {
             if self.has(PADDRV) || self.has(POISON) {
                 return Some((self.addr, 6));
             }

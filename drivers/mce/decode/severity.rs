@@ -154,6 +154,9 @@ pub(crate) fn grade(
             why: "no valid record",
         };
     }
+    if record.is_firmware_first() {
+        return grade_firmware_first(record);
+    }
     if record.vendor().is_amd() {
         return grade_amd(record, context, features);
     }
@@ -174,6 +177,20 @@ const fn graded(grade: Grade, severity: Severity, why: &'static str) -> Graded {
 }
 
 const NO_MATCH: Graded = graded(Grade::Corrected, Severity::Some, "no rule matches");
+
+/// `apei_mce_report_mem_error()`: UC from `GHES_SEV_RECOVERABLE` on, PCC from `GHES_SEV_PANIC` on.
+///
+/// The kernel never grades these, and goes on after what firmware calls recoverable. The vendor's
+/// rules would take the context of the work queue that made the record for that of a consumer.
+fn grade_firmware_first(record: &Record) -> Graded {
+    if record.has(PCC) {
+        graded(Grade::Fatal, Severity::Panic, "firmware: fatal")
+    } else if record.has(UC) {
+        graded(Grade::Deferred, Severity::Deferred, "firmware: recoverable")
+    } else {
+        graded(Grade::Corrected, Severity::Keep, "firmware: corrected")
+    }
+}
 
 /// AMD APM volume 2, "Machine Check Error Handling"; `mce_severity_amd()`.
 fn grade_amd(record: &Record, context: Context, features: &Features) -> Graded {

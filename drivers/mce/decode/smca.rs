@@ -123,7 +123,7 @@ const TYPES: &[(u16, u16, BankType, &str)] = &[
 
 fn row(record: &Record) -> Option<&'static (u16, u16, BankType, &'static str)> {
     // A reserved bank has an all-zero id; so has a record from a machine without SMCA.
-    if record.ipid == 0 || !record.vendor().is_amd() {
+    if record.ipid == 0 || !record.format().is_amd() {
         return None;
     }
     let hwid = bits(record.ipid, 43, 32) as u16;

@@ -8,8 +8,8 @@ use super::mcacod::{
     is_filtered, CacheLevel, Code, MemoryOperation, Participation, Request, Target, Transaction,
 };
 use super::record::{
-    Record, Vendor, ADDRV, AR, BANK_NONE, DEFERRED, EN, MISCV, OVER, PCC, POISON, S, SCRUB, SYNDV,
-    TCC, UC, VAL,
+    Record, Vendor, ADDRV, AR, DEFERRED, EN, MISCV, OVER, PCC, POISON, S, SCRUB, SYNDV, TCC, UC,
+    VAL,
 };
 use super::smca;
 use super::smca_text;
@@ -168,7 +168,7 @@ impl Display for Flags<'_> {
         ];
 
         let record = self.0;
-        let own = if record.vendor().is_amd() { AMD } else { INTEL };
+        let own = if record.format().is_amd() { AMD } else { INTEL };
         let mut separator = "";
         for (_, name) in COMMON.iter().chain(own).filter(|(bit, _)| record.has(*bit)) {
             write!(f, "{separator}{name}")?;
@@ -207,7 +207,7 @@ pub(crate) struct Origin<'a>(pub(crate) &'a Record);
 impl Display for Origin<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let record = self.0;
-        if record.bank == BANK_NONE {
+        if record.is_firmware_first() {
             return f.write_str("firmware (GHES), no bank");
         }
         let unit = match record.vendor() {
@@ -227,7 +227,7 @@ pub(crate) struct Summary<'a>(pub(crate) &'a Record);
 impl Display for Summary<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let record = self.0;
-        let vendor = record.vendor();
+        let vendor = record.format();
         write!(f, "{}", Code::decode(record.mcacod(), vendor))?;
         if vendor.is_amd() {
             if let Some(text) = smca_text::describe(record) {

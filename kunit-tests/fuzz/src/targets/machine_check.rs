@@ -82,6 +82,8 @@ pub(super) fn severity(bytes: &[u8]) {
     let plausible = record.has(VAL) && (record.bank < 64 || record.bank == 255);
     let kernels = match (plausible, record.vendor()) {
         (false, _) => Severity::No,
+        // The kernel grades none of these.
+        (true, _) if record.bank == BANK_NONE => graded.severity,
         (true, Vendor::Amd | Vendor::Hygon) => kernel_amd(&record, context, &features),
         (true, _) => kernel_intel(&record, context, features.ser, exception),
     };
@@ -134,7 +136,7 @@ pub(super) fn decode(bytes: &[u8]) {
     assert_eq!(Record::unpack(&record.pack()), record);
     assert!(record.corrected_count() >= 1);
 
-    let known = if record.vendor().is_amd() {
+    let known = if record.format().is_amd() {
         VAL | OVER | UC | EN | MISCV | ADDRV | PCC | TCC | SYNDV | DEFERRED | POISON | SCRUB
     } else {
         VAL | OVER | UC | EN | MISCV | ADDRV | PCC | S | AR

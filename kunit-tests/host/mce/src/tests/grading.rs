@@ -96,7 +96,7 @@ proptest! {
             _ => prop_assert!(
                 record.has(UC)
                     || record.has(PCC)
-                    || (record.vendor().is_amd() && record.has(DEFERRED))
+                    || (record.format().is_amd() && record.has(DEFERRED))
                     || exception
             ),
         }
@@ -196,4 +196,9 @@ fn addresses_are_physical_only_when_the_record_says_so() {
         ..amd
     };
     assert_eq!(poison.physical_address(), Some((0x1234_5678, 6)));
+    let firmware = Record {
+        bank: BANK_NONE,
+        ..amd
+    };
+    assert_eq!(firmware.physical_address(), Some((0x1234_5678, 12)));
 }

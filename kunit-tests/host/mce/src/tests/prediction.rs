@@ -49,6 +49,26 @@ fn two_errors_of_a_page_in_a_day() {
 }
 
 #[test]
+fn firmware_tells_the_page_on_every_processor() {
+    for cpuvendor in [0, 2, 9] {
+        let told = Record {
+            status: 0x9c00_0000_0000_009f,
+            cpuvendor,
+            bank: BANK_NONE,
+            ..corrected(1)
+        };
+        let mut node = Node::new();
+        assert_eq!(node.level(&told, 0), Level::Watch);
+        let verdict = node.see(&told, MINUTE);
+        assert_eq!(
+            (verdict.level, verdict.reason, verdict.page_count),
+            (Level::Degrading, reason::R_PAGE, 2),
+            "vendor {cpuvendor}"
+        );
+    }
+}
+
+#[test]
 fn two_errors_of_a_page_in_two_days() {
     let mut node = Node::new();
     assert_eq!(node.level(&corrected(1), 0), Level::Watch);
