@@ -29,6 +29,7 @@ mod persist;
 mod privilege;
 mod report;
 mod ring;
+mod slots;
 mod stores;
 mod storm;
 mod sysfs;

@@ -2,7 +2,10 @@
 
 //! Where last words are kept across a reset.
 
-use crate::persist::{Damaged, LastWords, STORED_SIZE};
+use crate::{
+    persist::{Damaged, LastWords, STORED_SIZE},
+    slots::{Slots, SLOTS},
+};
 use kernel::{
     acpi::erst,
     prelude::*,
@@ -15,8 +18,8 @@ trait Store {
     /// Its name in sysfs.
     fn name(&self) -> &'static str;
 
-    /// Keeps a record. Any context, NMI included.
-    fn write(&self, record: &[u8; STORED_SIZE]) -> Result;
+    /// Keeps a record of `source`. Any context, NMI included.
+    fn write(&self, source: u16, record: &[u8; STORED_SIZE]) -> Result;
 
     /// Hands out all that may be records of ours, and removes what is. Process context.
     fn take(&self, each: &mut dyn FnMut(&[u8]) -> Result) -> Result;
@@ -33,32 +36,30 @@ fn matches(bytes: &[u8], f: &dyn Fn(&LastWords) -> bool) -> bool {
 /// The memory that `reserve_mem=<size>:<align>:nullhz` on the boot line sets aside.
 struct Ram {
     area: ReservedMem,
-    used: Atomic<usize>,
+    slots: Slots,
 }
 
 /// 64-bit words of a record.
 const WORDS: usize = STORED_SIZE / 8;
-/// A node dies once; the rest is for those who report it on several CPUs.
-const RAM_RECORDS: usize = 16;
 
 const _: () = assert!(STORED_SIZE % 8 == 0);
 
 impl Ram {
     fn new() -> Option<Self> {
         let area = ReservedMem::map(c"nullhz").ok()?;
-        let ram = Self {
-            area,
-            used: Atomic::new(0),
-        };
-        if ram.slots().next().is_none() {
+        let room = area.words().len() / WORDS;
+        if room == 0 {
             pr_warn!("the memory reserved for nullhz is too small for one record\n");
             return None;
         }
-        Some(ram)
+        Some(Self {
+            area,
+            slots: Slots::new(room),
+        })
     }
 
     fn slots(&self) -> impl Iterator<Item = &[Atomic<u64>]> {
-        self.area.words().chunks_exact(WORDS).take(RAM_RECORDS)
+        self.area.words().chunks_exact(WORDS).take(SLOTS)
     }
 
     fn read(words: &[Atomic<u64>]) -> [u8; STORED_SIZE] {
@@ -83,8 +84,8 @@ impl Store for Ram {
         "ram"
     }
 
-    fn write(&self, record: &[u8; STORED_SIZE]) -> Result {
-        let slot = self.used.fetch_add(1, Relaxed);
+    fn write(&self, source: u16, record: &[u8; STORED_SIZE]) -> Result {
+        let slot = self.slots.claim(source).ok_or(ENOSPC)?;
         let words = self.slots().nth(slot).ok_or(ENOSPC)?;
         let (bytes, _) = record.as_chunks();
         for (word, bytes) in words.iter().zip(bytes) {
@@ -107,9 +108,7 @@ impl Store for Ram {
         for (slot, words) in self.slots().enumerate() {
             if matches(&Self::read(words), f) {
                 self.erase(slot, words);
-                // The last slot to be used can be used again.
-                let next = slot.wrapping_add(1);
-                let _ = self.used.cmpxchg(next, slot, Relaxed);
+                self.slots.release(slot);
             }
         }
         Ok(())
@@ -129,7 +128,7 @@ impl Store for Erst {
         "erst"
     }
 
-    fn write(&self, record: &[u8; STORED_SIZE]) -> Result {
+    fn write(&self, _source: u16, record: &[u8; STORED_SIZE]) -> Result {
         erst::Record::new(&CREATOR, &SECTION, erst::Severity::Fatal, record).write()
     }
 
@@ -191,7 +190,7 @@ impl Stores {
         let record = words.encode();
         let mut result = Err(ENODEV);
         for store in self.iter() {
-            match store.write(&record) {
+            match store.write(words.event.source, &record) {
                 Ok(()) => result = Ok(()),
                 Err(_) if result.is_err() => result = Err(EIO),
                 Err(_) => {}

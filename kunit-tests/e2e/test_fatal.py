@@ -103,3 +103,22 @@ def test_another_panic_leaves_no_fatal_event(boot):
     action_optional(vm, page(4))
     imminent(reader, page(4))
     assert reader.events(level=bus.FATAL) == []
+
+
+def test_others_last_words_leave_room_for_a_machine_check(boot):
+    """As of many ranks that recover at the last moment, again and again, and at last do not."""
+    vm = boot()
+    debugfs = "/sys/kernel/debug/nullhz_fault_gen"
+    vm.run("modprobe nullhz_fault_gen")
+    fill = f"n=0; while echo 1 > {debugfs}/persist; do n=$((n + 1)); done 2> /dev/null; echo $n"
+    for _ in range(3):
+        assert vm.run(fill).stdout.split() == ["12"]
+        assert vm.run(fill).stdout.split() == ["0"]
+        vm.run(f"echo 1 > {debugfs}/withdraw")
+    assert vm.run(fill).stdout.split() == ["12"]
+    panic_and_reboot(vm, lambda: fatal(vm, page(5), cpu=1))
+    reader = guest.Reader(vm, newest=False)
+    reader.wait(15, source=bus.SRC_BUS, kind=bus.BUS_LAST_WORDS, count=13)
+    told = [event for event in reader.events(level=bus.FATAL) if event["flags"] & bus.F_PREVIOUS_BOOT]
+    assert [event["source"] for event in told] == 12 * [32] + [bus.SRC_MCE]
+    assert told[-1]["mce"]["addr"] == page(5)

@@ -155,7 +155,7 @@ def test_attributes(vm, record_property):
         """
         find /sys/class/misc/nullhz-*/ /sys/devices/faux/nullhz_* /sys/kernel/debug/nullhz_* \
              -type f ! -path '*/power/*' ! -name uevent ! -name run ! -name persist \
-             ! -name report_ns -printf '%m %p\n'
+             ! -name withdraw ! -name report_ns -printf '%m %p\n'
         """
     ).stdout
     files = [(int(mode, 8), path) for mode, path in (line.split() for line in found.splitlines())]

@@ -9,6 +9,7 @@
 //!   left out. `rate` is in reports per second, 0 is as fast as possible; `sum` is the number of
 //!   occurrences that each report stands for. Each payload is a 64-bit number, counted by source.
 //! - `persist`: whatever is written there makes source 32 say its last words.
+//! - `withdraw`: whatever is written there makes source 32 take them back.
 //! - `report_ns`: reading it measures what a report costs, and what a printk() costs, in ns.
 
 use core::str::FromStr;
@@ -281,6 +282,10 @@ fn write_persist(generators: &Arc<Generators>, _reader: &mut UserSliceReader) ->
     })
 }
 
+fn write_withdraw(generators: &Arc<Generators>, _reader: &mut UserSliceReader) -> Result {
+    generators.generator(FIRST)?.source.withdraw()
+}
+
 /// Minimum, median and 99th percentile of what `f` takes, in ns.
 fn measure(mut f: impl FnMut(u64)) -> Result<[i64; 3]> {
     let mut times = KVVec::with_capacity(SAMPLES, GFP_KERNEL)?;
@@ -324,6 +329,7 @@ impl kernel::InPlaceModule for GenModule {
                 debugfs <- Scope::dir(generators, c"nullhz_fault_gen", |generators, dir| {
                     dir.write_only_callback_file(c"run", generators, &write_run);
                     dir.write_only_callback_file(c"persist", generators, &write_persist);
+                    dir.write_only_callback_file(c"withdraw", generators, &write_withdraw);
                     dir.read_callback_file(c"report_ns", generators, &show_report_ns);
                 }),
             }? Error))

@@ -21,6 +21,8 @@ mod persist;
 mod report;
 #[path = "../../drivers/fault/ring.rs"]
 mod ring;
+#[path = "../../drivers/fault/slots.rs"]
+mod slots;
 #[path = "../../drivers/fault/storm.rs"]
 mod storm;
 
@@ -29,6 +31,7 @@ mod fault;
 
 use fault::abi;
 
+mod claims;
 mod sources;
 mod stream;
 

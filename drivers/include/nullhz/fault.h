@@ -119,7 +119,8 @@ int nullhz_fault_acknowledged(struct nullhz_fault_source *source);
  *
  * Writes the record, with the last incident and snapshot id, to every store
  * that survives a reset (reserved RAM, ERST); the next boot's bus delivers it
- * with NULLHZ_FAULT_F_PREVIOUS_BOOT.
+ * with NULLHZ_FAULT_F_PREVIOUS_BOOT. Reserved RAM has 16 slots, of which a
+ * quarter is for NULLHZ_FAULT_SRC_MCE alone.
  *
  * Context: any, NMI and #MC included.
  * Return: 0; -EINVAL as above; -ENODEV when there is no store; -EBUSY when
