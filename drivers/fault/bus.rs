@@ -24,7 +24,7 @@ use kernel::{
     prelude::*,
     str::CString,
     sync::{
-        atomic::{Acquire, Atomic, AtomicFlag, Relaxed, Release},
+        atomic::{Atomic, Relaxed},
         new_mutex,
         poll::{new_poll_condvar, PollCondVar, PollEvent},
         raw::{new_raw_spinlock, RawSpinLock},
@@ -51,7 +51,6 @@ struct LastState {
     incident: Atomic<u64>,
     snapshot: Atomic<u64>,
     number: Atomic<u64>,
-    busy: AtomicFlag,
 }
 
 /// The bus.
@@ -113,7 +112,6 @@ impl Bus {
                 incident: Atomic::new(0),
                 snapshot: Atomic::new(0),
                 number: Atomic::new(0),
-                busy: AtomicFlag::new(false),
             },
             seen: Atomic::new(0),
             waker: SetOnce::new(),
@@ -158,7 +156,8 @@ impl Bus {
         Ok(event.incident)
     }
 
-    /// Keeps a fault for the next boot. Any context.
+    /// Keeps a fault for the next boot. Any context, also on several CPUs at once: the stores need
+    /// no exclusion, or have a lock of their own that they only try.
     fn persist(&self, source: u16, report: &Report<'_>) -> Result {
         let report = Report {
             level: Level::Fatal,
@@ -167,16 +166,15 @@ impl Bus {
         let event = report
             .event(source, self.boot_id, ffi::now())
             .ok_or(EINVAL)?;
-        if self.last.busy.xchg(true, Acquire) {
-            return Err(EBUSY);
-        }
         let words = LastWords {
             number: self.last.number.fetch_add(1, Relaxed).wrapping_add(1),
             incident: self.last.incident.load(Relaxed),
             snapshot_id: self.last.snapshot.load(Relaxed),
             event,
         };
-        // For kdump and pstore, which keep the log: `key=value` after a fixed prefix.
+        let result = self.stores.write(&words);
+        // For kdump and pstore, which keep the log: `key=value` after a fixed prefix. Last, as it
+        // takes longest and is needed least; printk() itself is safe in NMI context.
         pr_emerg!(
             "fatal source={} kind={} cpu={} node={} incident={} snapshot={}\n",
             event.source,
@@ -186,8 +184,6 @@ impl Bus {
             words.incident,
             words.snapshot_id
         );
-        let result = self.stores.write(&words);
-        self.last.busy.store(false, Release);
         result
     }
 

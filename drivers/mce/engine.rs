@@ -124,8 +124,9 @@ impl Engine {
 
     /// Takes a record where it is made. Returns whether there is something for the thread to do.
     ///
-    /// Any context, NMI and #MC included: it copies, counts and, before a panic, writes to the
-    /// stores of the bus that are made for that.
+    /// Any context, NMI and #MC included: it copies and counts. Before a panic, which prints
+    /// anyway, the bus writes to its stores and then prints a line; both are made for this
+    /// context, and neither waits for a lock.
     pub(crate) fn notify(
         &self,
         _cx: &NmiContext<'_>,

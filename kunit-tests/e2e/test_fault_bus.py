@@ -144,3 +144,13 @@ def test_damaged_words_are_not_believed(boot, tmp_path):
     vm = boot(erst=store, reserved=False, **NODE)
     assert "nullhz_fault: erst: ignored 1 damaged record(s)" in "\n".join(vm.dmesg())
     assert fatal_events(vm) == []
+
+
+def test_last_words_do_not_wait_for_those_of_another_cpu(boot, tmp_path):
+    """The firmware's store takes one record at a time, and its time."""
+    vm = boot(erst=tmp_path / "erst.bin", **NODE)
+    assert vm.read(f"{SYSFS}/stores").split() == ["ram", "erst"]
+    vm.run(f"modprobe {GENERATOR}")
+    for _ in range(5):
+        vm.run(["python3", "-S", guest.put_script(vm, "last_words.py"), "6"], 60)
+        vm.run(f"echo 1 > /sys/kernel/debug/{GENERATOR}/withdraw")

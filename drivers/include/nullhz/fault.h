@@ -120,11 +120,12 @@ int nullhz_fault_acknowledged(struct nullhz_fault_source *source);
  * Writes the record, with the last incident and snapshot id, to every store
  * that survives a reset (reserved RAM, ERST); the next boot's bus delivers it
  * with NULLHZ_FAULT_F_PREVIOUS_BOOT. Reserved RAM has 16 slots, of which a
- * quarter is for NULLHZ_FAULT_SRC_MCE alone.
+ * quarter is for NULLHZ_FAULT_SRC_MCE alone; ERST takes one record at a time.
+ * Prints a line to the kernel log after that.
  *
  * Context: any, NMI and #MC included.
- * Return: 0; -EINVAL as above; -ENODEV when there is no store; -EBUSY when
- * another CPU is writing its last words; -EIO when every store failed.
+ * Return: 0; -EINVAL as above; -ENODEV when there is no store; -EIO when every
+ * store failed, was full or in use by another CPU.
  */
 int nullhz_fault_persist(struct nullhz_fault_source *source,
 			 const struct nullhz_fault_report *report);

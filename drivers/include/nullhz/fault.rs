@@ -202,9 +202,9 @@ impl Source {
     /// Records the last words of a dying node for the next boot; the level is taken as
     /// [`Level::Fatal`].
     ///
-    /// Any context, NMI included. Errors: as [`Source::report`]; [`ENODEV`] when there is no store
-    /// to write to, [`EBUSY`] when another CPU is writing its last words, [`EIO`] when every store
-    /// failed.
+    /// Any context, NMI included; prints a line to the kernel log once the stores are written.
+    /// Errors: as [`Source::report`]; [`ENODEV`] when there is no store to write to, [`EIO`] when
+    /// every store failed, was full or in use by another CPU.
     pub fn persist(&self, report: &Report<'_>) -> Result {
         let raw = report.to_raw()?;
         // SAFETY: As in `report()`.
