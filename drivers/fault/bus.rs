@@ -10,7 +10,7 @@ use crate::{
     abi::{self, source, Ack, Incident, Level},
     device::Reader,
     ffi,
-    hub::{Fresh, Hub, Tick, PACE_NS},
+    hub::{Fresh, Hub, Tick},
     incident::{Refusal, Times},
     persist::LastWords,
     report::Report,
@@ -348,21 +348,18 @@ fn start(path: &CStr, incident: &Incident) -> Result {
 impl Handler for Bus {
     fn run(&self) -> Next {
         let now = ffi::now();
-        let due = loop {
+        let (due, fresh) = loop {
             match self.hub.with(|hub| hub.tick(now)) {
                 Tick::Expired(incident) => ffi::trace_incident(&incident),
                 Tick::Summed => {}
-                Tick::Idle(due) => break due,
+                Tick::Idle { due, fresh } => break (due, fresh),
             }
         };
-        let fresh = self.hub.with(|hub| hub.take_fresh());
-        let mut delay = due.map(|due| due.saturating_sub(now.mono));
         if fresh.iter().any(|sources| *sources != 0) {
             self.tell(&fresh);
-            delay = Some(delay.map_or(PACE_NS, |delay| delay.min(PACE_NS)));
         }
         self.help();
-        match delay {
+        match due.map(|due| due.saturating_sub(now.mono)) {
             Some(ns) => Next::After(Delta::from_nanos(i64::try_from(ns).unwrap_or(i64::MAX))),
             None => Next::UntilWoken,
         }

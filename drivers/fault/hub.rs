@@ -37,8 +37,13 @@ pub enum Tick {
     Expired(Incident),
     /// A storm's sum was put on the ring; call again.
     Summed,
-    /// Nothing; the next thing is due at this `CLOCK_MONOTONIC` time in ns.
-    Idle(Option<u64>),
+    /// Nothing.
+    Idle {
+        /// When to call again at the latest, in ns of `CLOCK_MONOTONIC`; [`None`]: when woken.
+        due: Option<u64>,
+        /// What readers are to be told.
+        fresh: Fresh,
+    },
 }
 
 /// What a reader can read without waiting.
@@ -113,14 +118,6 @@ impl<S: Storage> Hub<S> {
     /// This boot's id.
     pub fn boot_id(&self) -> [u8; 16] {
         self.boot_id
-    }
-
-    /// What is new since the last call. If anything is, whoever calls is to call again after
-    /// [`PACE_NS`], as only urgent reports ask to be woken meanwhile.
-    pub fn take_fresh(&mut self) -> Fresh {
-        let fresh = take(&mut self.fresh);
-        self.paced = fresh.iter().any(|sources| *sources != 0);
-        fresh
     }
 
     /// Puts a source's `event` on the bus. Its `seq` is 0 afterwards when it went into a sum.
@@ -216,6 +213,9 @@ impl<S: Storage> Hub<S> {
     }
 
     /// Does one thing that is due at `now`.
+    ///
+    /// When nothing is, tells what is new and when to come back, in one: a report between the two
+    /// would take the caller for one that comes back soon, and not wake it.
     pub fn tick(&mut self, now: Now) -> Tick {
         if let Some(incident) = self.incidents.expire(now.mono) {
             self.put_own(bus::EXPIRED, &about(&incident, now), now, |_| {});
@@ -232,8 +232,16 @@ impl<S: Storage> Hub<S> {
                 Tick::Summed
             }
             next => {
-                let due = next.map(|(due, _)| due);
-                Tick::Idle(due.into_iter().chain(self.incidents.next_deadline()).min())
+                let fresh = take(&mut self.fresh);
+                // After news the thread comes back in any case; only urgent ones wake it before.
+                self.paced = fresh.iter().any(|sources| *sources != 0);
+                let pace = self.paced.then(|| now.mono.saturating_add(PACE_NS));
+                let sum = next.map(|(due, _)| due);
+                let due = [pace, sum, self.incidents.next_deadline()];
+                Tick::Idle {
+                    due: due.into_iter().flatten().min(),
+                    fresh,
+                }
             }
         }
     }

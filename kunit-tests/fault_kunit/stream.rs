@@ -176,7 +176,7 @@ mod incident {
     use super::*;
     use crate::{
         abi::{bus, flag, state},
-        hub::{ack_is_valid, Tick},
+        hub::{ack_is_valid, Tick, PACE_NS},
         incident::Refusal,
         storm,
     };
@@ -207,9 +207,15 @@ mod incident {
         let mut cursor = opened(&hub)?;
         let deadline = SECOND + Times::DEFAULT.deadline;
         send(&mut hub, 1, Level::Imminent, SECOND)?;
-        assert_eq!(hub.tick(at(SECOND)), Tick::Idle(Some(deadline)));
+        let due = |tick| match tick {
+            Tick::Idle { due, .. } => due,
+            _ => Some(0),
+        };
+        assert_eq!(due(hub.tick(at(SECOND))), Some(SECOND + PACE_NS));
+        assert_eq!(due(hub.tick(at(SECOND))), Some(deadline));
         assert!(matches!(hub.tick(at(deadline)), Tick::Expired(_)));
-        assert_eq!(hub.tick(at(deadline)), Tick::Idle(None));
+        assert_eq!(due(hub.tick(at(deadline))), Some(deadline + PACE_NS));
+        assert_eq!(due(hub.tick(at(deadline))), None);
         let late = hub.ack(&ack(1, 0), 42, at(deadline + 1));
         assert!(late.is_ok_and(|incident| incident.late == 1 && incident.state == state::ACKED));
         assert_eq!(

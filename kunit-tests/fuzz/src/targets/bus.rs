@@ -211,7 +211,7 @@ impl World {
                     assert!(incident.deadline_ns <= self.now);
                 }
                 Tick::Summed => {}
-                Tick::Idle(due) => return assert!(due.is_none_or(|due| due > self.now)),
+                Tick::Idle { due, .. } => return assert!(due.is_none_or(|due| due > self.now)),
             }
             self.witness();
         }

@@ -7,7 +7,7 @@ mod common;
 use common::*;
 use nullhz_fault_host::{
     abi::{bus, flag, state, Ack, Bus, Event, Level},
-    hub::{ack_is_valid, Tick},
+    hub::{ack_is_valid, Fresh, Hub, Tick, PACE_NS},
     incident::{Refusal, Times, TABLE},
     ring::Filter,
     storm,
@@ -33,6 +33,14 @@ fn ack(incident: u64, result: i32) -> Ack {
 
 fn payload(event: &Event) -> Bus {
     Bus::from_prefix(event.payload()).unwrap()
+}
+
+/// When a hub that has nothing to do wants to be called again, and what is new.
+fn idle(hub: &mut Hub<Heap>, now: u64) -> (Option<u64>, Fresh) {
+    match hub.tick(at(now)) {
+        Tick::Idle { due, fresh } => (due, fresh),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -108,9 +116,10 @@ fn a_deadline_expires_once_and_may_be_acknowledged_late() {
     let mut reader = opened(&hub);
     send(&mut hub, 1, Level::Imminent, SECOND);
     let deadline = SECOND + DEADLINE;
-    assert_eq!(hub.tick(at(deadline - 1)), Tick::Idle(Some(deadline)));
+    assert_eq!(idle(&mut hub, deadline - 1).0, Some(deadline));
     assert!(matches!(hub.tick(at(deadline)), Tick::Expired(i) if i.incident == 1));
-    assert_eq!(hub.tick(at(deadline)), Tick::Idle(None));
+    assert_eq!(idle(&mut hub, deadline).0, Some(deadline + PACE_NS));
+    assert_eq!(idle(&mut hub, deadline).0, None);
     assert_eq!(hub.incidents().unacked(), 1);
     // Nor does an answer that is refused make an acknowledger.
     assert!(hub.ack(&ack(2, 0), 42, at(deadline)).is_err());
@@ -261,9 +270,10 @@ fn a_storm_is_summed_up() {
     // The opening, the allowance, and once for the sum.
     assert_eq!(wakes, u64::from(storm::ALLOWANCE) + 2);
     let begin = SECOND + 1 + u64::from(storm::ALLOWANCE);
+    assert_eq!(idle(&mut hub, SECOND + STORM).1, [0, 0, 1 << 1, 0]);
     assert_eq!(
-        hub.tick(at(SECOND + STORM)),
-        Tick::Idle(Some(begin + storm::SUM_NS))
+        idle(&mut hub, SECOND + STORM),
+        (Some(begin + storm::SUM_NS), [0; 4])
     );
     assert_eq!(hub.tick(at(begin + storm::SUM_NS)), Tick::Summed);
     let events = drain(&mut hub, &mut reader);
@@ -282,20 +292,54 @@ fn a_storm_is_summed_up() {
 #[test]
 fn only_urgent_news_break_the_pace() {
     let mut hub = hub(4);
+    let take_fresh = |hub: &mut _| idle(hub, SECOND).1;
     let wakes = |hub: &mut _, level| send(hub, 1, level, SECOND).1.wake;
     assert!(wakes(&mut hub, Level::Watch));
-    assert_eq!(hub.take_fresh(), [1 << 1, 0, 0, 0]);
+    assert_eq!(take_fresh(&mut hub), [1 << 1, 0, 0, 0]);
     // The thread is about to look again by itself.
     assert!(!wakes(&mut hub, Level::Watch));
     assert!(!wakes(&mut hub, Level::Degrading));
     assert!(wakes(&mut hub, Level::Imminent));
     assert!(wakes(&mut hub, Level::Fatal));
-    assert_eq!(hub.take_fresh(), [1 << 1; 4]);
+    assert_eq!(take_fresh(&mut hub), [1 << 1; 4]);
     assert!(!wakes(&mut hub, Level::Watch));
-    assert_eq!(hub.take_fresh(), [1 << 1, 0, 0, 0]);
+    assert_eq!(take_fresh(&mut hub), [1 << 1, 0, 0, 0]);
     // It has looked, found nothing and sleeps.
-    assert_eq!(hub.take_fresh(), [0; 4]);
+    assert_eq!(take_fresh(&mut hub), [0; 4]);
     assert!(wakes(&mut hub, Level::Watch));
+}
+
+#[test]
+fn a_sum_that_begins_always_has_somebody_to_put_it_on_the_ring() {
+    for before in [true, false] {
+        let mut hub = hub(8);
+        for _ in 0..=storm::ALLOWANCE {
+            send(&mut hub, 1, Level::Imminent, SECOND);
+        }
+        let opening = hub.ack(&ack(1, 0), 1, at(SECOND)).map(|i| i.incident);
+        assert_eq!(opening, Ok(1));
+        // The thread tells all that, and comes back once more.
+        let now = SECOND + PACE_NS;
+        assert_eq!(idle(&mut hub, SECOND).0, Some(now));
+        let mut wake = false;
+        let mut begin = |hub: &mut _| {
+            let (event, outcome) = send(hub, 1, Level::Imminent, now);
+            assert_eq!(event.seq, 0);
+            wake = outcome.wake;
+        };
+        if before {
+            begin(&mut hub);
+        }
+        let (due, fresh) = idle(&mut hub, now);
+        assert_eq!(fresh, [0; 4]);
+        if !before {
+            begin(&mut hub);
+        }
+        assert!(
+            wake || due.is_some_and(|due| due <= now + storm::SUM_NS),
+            "before: {before}"
+        );
+    }
 }
 
 #[test]
@@ -435,7 +479,7 @@ proptest! {
                     entry.sent += u64::from(count);
                 }
                 Op::Pass(ns) => now += ns,
-                Op::Tick => while !matches!(hub.tick(at(now)), Tick::Idle(_)) {},
+                Op::Tick => while !matches!(hub.tick(at(now)), Tick::Idle { .. }) {},
                 Op::Ack(id, result) => {
                     let expected = match known.get_mut(&id) {
                         None => Err(Refusal::Unknown),
@@ -455,8 +499,8 @@ proptest! {
         }
 
         now += storm::SUM_NS + DEADLINE;
-        while !matches!(hub.tick(at(now)), Tick::Idle(_)) {}
-        prop_assert_eq!(hub.tick(at(now)), Tick::Idle(None));
+        while !matches!(hub.tick(at(now)), Tick::Idle { .. }) {}
+        prop_assert_eq!(idle(&mut hub, now), (None, [0; 4]));
         events.extend(drain(&mut hub, &mut reader));
         prop_assert!(events.iter().all(|e| e.lost == 0));
 
