@@ -82,12 +82,13 @@ pub(crate) struct Bus {
 }
 
 impl Bus {
-    /// A bus whose ring has room for `1 << order` records. It has no thread yet.
+    /// A bus whose ring has room for `1 << order` records, and those of a previous boot, which stay
+    /// in the stores as well. It has no thread yet.
     pub(crate) fn new(order: u32) -> Result<impl PinInit<Self>> {
         let boot_id = ffi::make_boot_id();
         let mut hub = Hub::new(order, boot_id, Times::DEFAULT)?;
         let stores = Stores::find();
-        for words in stores.take() {
+        for words in stores.read()? {
             let event = &words.event;
             pr_warn!(
                 "the previous boot died of source={} kind={} cpu={} incident={} snapshot={}\n",

@@ -84,6 +84,9 @@ impl kernel::InPlaceModule for FaultModule {
                 device <- MiscDeviceRegistration::register(options, bus.clone()),
                 thread,
                 debugfs <- debugfs::new(bus.clone()),
+                // Nothing fails from here on: readers will get what the previous boot has left. Nor
+                // has any source been able to write yet.
+                _: { bus.stores.clear() },
                 // SAFETY: Modules are initialised once.
                 published: unsafe { Published::new(bus) },
             }))

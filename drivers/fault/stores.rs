@@ -21,8 +21,11 @@ trait Store {
     /// Keeps a record of `source`. Any context, NMI included.
     fn write(&self, source: u16, record: &[u8; STORED_SIZE]) -> Result;
 
-    /// Hands out all that may be records of ours, and removes what is. Process context.
-    fn take(&self, each: &mut dyn FnMut(&[u8]) -> Result) -> Result;
+    /// Hands out all that may be records of ours; the last error. Process context.
+    fn read(&self, each: &mut dyn FnMut(&[u8])) -> Result;
+
+    /// Removes all that [`read`](Store::read) hands out; the last error. Process context.
+    fn clear(&self) -> Result;
 
     /// Removes the records that `f` says yes to. Process context.
     fn remove(&self, f: &dyn Fn(&LastWords) -> bool) -> Result;
@@ -62,7 +65,7 @@ impl Ram {
         self.area.words().chunks_exact(WORDS).take(SLOTS)
     }
 
-    fn read(words: &[Atomic<u64>]) -> [u8; STORED_SIZE] {
+    fn load(words: &[Atomic<u64>]) -> [u8; STORED_SIZE] {
         let mut record = [0; STORED_SIZE];
         let (bytes, _) = record.as_chunks_mut();
         for (bytes, word) in bytes.iter_mut().zip(words) {
@@ -95,9 +98,13 @@ impl Store for Ram {
         Ok(())
     }
 
-    fn take(&self, each: &mut dyn FnMut(&[u8]) -> Result) -> Result {
+    fn read(&self, each: &mut dyn FnMut(&[u8])) -> Result {
+        self.slots().for_each(|words| each(&Self::load(words)));
+        Ok(())
+    }
+
+    fn clear(&self) -> Result {
         for (slot, words) in self.slots().enumerate() {
-            each(&Self::read(words))?;
             // What was not ours is of no use to anybody either.
             self.erase(slot, words);
         }
@@ -106,7 +113,7 @@ impl Store for Ram {
 
     fn remove(&self, f: &dyn Fn(&LastWords) -> bool) -> Result {
         for (slot, words) in self.slots().enumerate() {
-            if matches(&Self::read(words), f) {
+            if matches(&Self::load(words), f) {
                 self.erase(slot, words);
                 self.slots.release(slot);
             }
@@ -123,6 +130,25 @@ const CREATOR: erst::Guid = erst::Guid::new(0x9c7a_f3d2, 0x1b0e, 0x4e55, *b"\xa6
 /// What is in them: [`LastWords`].
 const SECTION: erst::Guid = erst::Guid::new(0x5e20_8b4c, 0x77d1, 0x4c3f, *b"\x8d\x19nullhz");
 
+impl Erst {
+    /// Calls `f` with each record of ours; the last error.
+    ///
+    /// One that cannot be read is probably not ours, and does not hide those that are.
+    fn for_each(mut f: impl FnMut(erst::RecordId, &[u8]) -> Result) -> Result {
+        let mut result = Ok(());
+        for id in erst::RecordIds::new()? {
+            let id = id?;
+            let done = match erst::Record::<STORED_SIZE>::read(id, &CREATOR) {
+                Ok(Some(record)) => f(id, record.section(&SECTION).unwrap_or_default()),
+                Ok(None) => Ok(()),
+                Err(error) => Err(error),
+            };
+            result = done.and(result);
+        }
+        result
+    }
+}
+
 impl Store for Erst {
     fn name(&self) -> &'static str {
         "erst"
@@ -132,28 +158,22 @@ impl Store for Erst {
         erst::Record::new(&CREATOR, &SECTION, erst::Severity::Fatal, record).write()
     }
 
-    fn take(&self, each: &mut dyn FnMut(&[u8]) -> Result) -> Result {
-        for id in erst::RecordIds::new()? {
-            let id = id?;
-            let Some(record) = erst::Record::<STORED_SIZE>::read(id, &CREATOR)? else {
-                continue;
-            };
-            each(record.section(&SECTION).unwrap_or_default())?;
-            id.clear()?;
-        }
-        Ok(())
+    fn read(&self, each: &mut dyn FnMut(&[u8])) -> Result {
+        Self::for_each(|_, section| {
+            each(section);
+            Ok(())
+        })
+    }
+
+    fn clear(&self) -> Result {
+        Self::for_each(|id, _| id.clear())
     }
 
     fn remove(&self, f: &dyn Fn(&LastWords) -> bool) -> Result {
-        for id in erst::RecordIds::new()? {
-            let id = id?;
-            let record = erst::Record::<STORED_SIZE>::read(id, &CREATOR)?;
-            let section = record.as_ref().and_then(|record| record.section(&SECTION));
-            if matches(section.unwrap_or_default(), f) {
-                id.clear()?;
-            }
-        }
-        Ok(())
+        Self::for_each(|id, section| match matches(section, f) {
+            true => id.clear(),
+            false => Ok(()),
+        })
     }
 }
 
@@ -208,28 +228,38 @@ impl Stores {
         result
     }
 
-    /// Takes what a previous boot has left, each record once however many stores have it.
-    pub(crate) fn take(&self) -> KVVec<LastWords> {
+    /// Reads what a previous boot has left, each record once however many stores have it.
+    ///
+    /// Process context. [`ENOMEM`].
+    pub(crate) fn read(&self) -> Result<KVVec<LastWords>> {
         let mut found: KVVec<LastWords> = KVVec::new();
         for store in self.iter() {
             let mut damaged = 0u32;
-            let result = store.take(&mut |bytes| {
-                match LastWords::decode(bytes) {
-                    Ok(Some(words)) if !found.iter().any(|other| other.same_as(&words)) => {
-                        found.push(words, GFP_KERNEL)?;
-                    }
-                    Err(Damaged) => damaged = damaged.saturating_add(1),
-                    Ok(_) => {}
+            let mut room = Ok(());
+            let result = store.read(&mut |bytes| match LastWords::decode(bytes) {
+                Ok(Some(words)) if !found.iter().any(|other| other.same_as(&words)) => {
+                    room = room.and_then(|()| found.push(words, GFP_KERNEL));
                 }
-                Ok(())
+                Err(Damaged) => damaged = damaged.saturating_add(1),
+                Ok(_) => {}
             });
+            room?;
             if damaged != 0 {
                 pr_warn!("{}: ignored {damaged} damaged record(s)\n", store.name());
             }
             if let Err(error) = result {
-                pr_warn!("{}: cannot be read: {error:?}\n", store.name());
+                pr_warn!("{}: not all can be read: {error:?}\n", store.name());
             }
         }
-        found
+        Ok(found)
+    }
+
+    /// Removes what [`read`](Stores::read) has found, before anything is written. Process context.
+    pub(crate) fn clear(&self) {
+        for store in self.iter() {
+            if let Err(error) = store.clear() {
+                pr_warn!("{}: not all can be removed: {error:?}\n", store.name());
+            }
+        }
     }
 }

@@ -146,6 +146,21 @@ def test_damaged_words_are_not_believed(boot, tmp_path):
     assert fatal_events(vm) == []
 
 
+def test_a_record_that_cannot_be_read_hides_no_other(boot, tmp_path):
+    store = tmp_path / "erst.bin"
+    vm = boot(erst=store, reserved=False, **NODE)
+    vm.run(f"{PERSIST}; {PERSIST}")
+    vm.stop()
+    content = bytearray(store.read_bytes())
+    # UEFI 2.10, N.2.1: the record's length, which the firmware refuses.
+    length = content.index(b"CPER") + 20
+    content[length : length + 4] = bytes(4)
+    store.write_bytes(content)
+    vm = boot(erst=store, reserved=False, **NODE)
+    assert "nullhz_fault: erst: not all can be read: " in "\n".join(vm.dmesg())
+    assert [event["source"] for event in fatal_events(vm)] == [32, bus.SRC_BUS]
+
+
 def test_last_words_do_not_wait_for_those_of_another_cpu(boot, tmp_path):
     """The firmware's store takes one record at a time, and its time."""
     vm = boot(erst=tmp_path / "erst.bin", **NODE)
@@ -154,3 +169,33 @@ def test_last_words_do_not_wait_for_those_of_another_cpu(boot, tmp_path):
     for _ in range(5):
         vm.run(["python3", "-S", guest.put_script(vm, "last_words.py"), "6"], 60)
         vm.run(f"echo 1 > /sys/kernel/debug/{GENERATOR}/withdraw")
+
+
+@pytest.mark.parametrize("erst", [False, True], ids=["ram", "erst"])
+def test_last_words_survive_a_bus_that_cannot_start(boot, tmp_path, erst):
+    """It gets no thread, as the kernel's thread that makes them gets no processor."""
+    stores = {"erst": tmp_path / "erst.bin", "reserved": False} if erst else {}
+    vm = boot(**stores, **NODE)
+    vm.run(f"{PERSIST}; modprobe -r {GENERATOR} nullhz_mce nullhz_fault")
+    vm.run(
+        f"""
+        [ "$(cat /proc/2/comm)" = kthreadd ] || exit 1
+        taskset -p 1 $$
+        echo -1 > /proc/sys/kernel/sched_rt_runtime_us
+        echo 0 > /sys/kernel/debug/sched/fair_server/cpu1/runtime
+        taskset -p 2 2
+        python3 -S {guest.put_script(vm, "spin.py")} 1 10 &
+        until chrt -p $! | grep -q FIFO; do sleep 0.1; done
+        modprobe nullhz_fault &
+        until dmesg | grep -q 'previous boot died'; do sleep 0.1; done
+        kill -9 $!
+        wait
+        [ ! -e /dev/nullhz-fault ]
+        """,
+        120,
+    )
+    vm.run("modprobe nullhz_fault")
+    died = [line for line in vm.dmesg() if "the previous boot died of source=32 kind=9" in line]
+    # The one that could not start has read them as well.
+    assert len(died) == 2, died
+    assert [event["source"] for event in fatal_events(vm)] == [32, bus.SRC_BUS]
