@@ -13,7 +13,7 @@ use crate::decode::record::{Record, CAP_SER_P, MCG_MCIP, WORDS};
 use crate::decode::severity::{grade, Context, Features, Grade};
 use crate::decode::smca;
 use crate::fault::{Report, Source};
-use crate::ffi::{machine_vendor, trace_record, Time, Trace};
+use crate::ffi::{machine_ser, machine_vendor, trace_record, Time, Trace};
 use crate::predict::Predictor;
 use crate::slots::{identity, Missed, Ring, Slot};
 use crate::tunables::{Counters, Tunables};
@@ -75,7 +75,7 @@ impl Machine {
         Machine {
             amd: machine_vendor().is_amd(),
             features: Features {
-                ser: false,
+                ser: machine_ser(),
                 overflow_recov: mce::overflow_recovery(),
                 succor: mce::succor(),
                 smca: mce::smca(),
@@ -89,7 +89,8 @@ impl Machine {
             return Features::assumed(record);
         }
         Features {
-            ser: record.mcgcap & CAP_SER_P != 0,
+            // As the kernel, which asks the machine; records of software have no MCG_CAP.
+            ser: self.features.ser || record.mcgcap & CAP_SER_P != 0,
             ..self.features
         }
     }

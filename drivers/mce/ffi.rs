@@ -18,6 +18,7 @@ pub(crate) struct Time {
 extern "C" {
     fn nullhz_mce_now() -> Time;
     fn nullhz_mce_machine_vendor() -> u8;
+    fn nullhz_mce_machine_ser() -> bool;
     fn nullhz_mce_trace_record(
         mce: *const Mce,
         mono_ns: u64,
@@ -41,6 +42,12 @@ impl Time {
 pub(crate) fn machine_vendor() -> Vendor {
     // SAFETY: The function reads what does not change after boot.
     Vendor::from_raw(unsafe { nullhz_mce_machine_vendor() })
+}
+
+/// Whether the machine's processors have software error recovery (`MCG_CAP.SER_P`).
+pub(crate) fn machine_ser() -> bool {
+    // SAFETY: The function reads a register that has no side effects, and copes without it.
+    unsafe { nullhz_mce_machine_ser() }
 }
 
 /// What the tracepoint tells beside the registers.

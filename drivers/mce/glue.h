@@ -14,6 +14,7 @@ struct nullhz_mce_time {
 
 struct nullhz_mce_time nullhz_mce_now(void);
 u8 nullhz_mce_machine_vendor(void);
+bool nullhz_mce_machine_ser(void);
 void nullhz_mce_trace_record(const struct nullhz_fault_mce *mce, u64 mono_ns,
 			     s32 cpu, u16 kind, u8 level, u8 flags,
 			     u8 severity);

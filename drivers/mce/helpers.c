@@ -2,6 +2,9 @@
 /* What Rust has no abstraction for. */
 
 #include <linux/timekeeping.h>
+#include <asm/cpufeature.h>
+#include <asm/mce.h>
+#include <asm/msr.h>
 #include <asm/processor.h>
 
 #include "glue.h"
@@ -21,4 +24,13 @@ struct nullhz_mce_time nullhz_mce_now(void)
 u8 nullhz_mce_machine_vendor(void)
 {
 	return boot_cpu_data.x86_vendor;
+}
+
+/* What mca_cfg.ser is, which is not exported. */
+bool nullhz_mce_machine_ser(void)
+{
+	u64 cap;
+
+	return boot_cpu_has(X86_FEATURE_MCA) &&
+	       !rdmsrq_safe(MSR_IA32_MCG_CAP, &cap) && (cap & MCG_SER_P);
 }

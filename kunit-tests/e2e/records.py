@@ -9,6 +9,8 @@ from nullhz import bus
 CORRECTED = 0x8C00004000010090
 # Uncorrected, signalled, action optional: found by the memory's patrol scrub.
 ACTION_OPTIONAL = 0xBD000000000000C0
+# Uncorrected, not signalled: memory read.
+UCNA = 0xBC00000000000090
 # What QEMU puts into bank 1 of the other CPUs of a broadcast.
 BYSTANDER = 0xA000000000000000
 # Uncorrected, processor context corrupt: internal timer error.

@@ -12,10 +12,12 @@ from records import (
     CORRECTED,
     LINE,
     RESTARTABLE,
+    UCNA,
     WHOLE_PAGE,
     action_optional,
     agent_status,
     corrected,
+    generate,
     imminent,
     inject,
     page,
@@ -129,3 +131,24 @@ def test_what_happened_before_the_module_was_loaded(vm):
     assert not event["flags"] & bus.F_BOOT
     # Each of them once.
     assert len(reader.events(source=bus.SRC_MCE)) == 3
+
+
+def test_records_of_software_are_graded_as_the_machines(vm):
+    """They have no MCG_CAP, which would say that the processor can recover."""
+    reader = guest.Reader(vm)
+    for status, kind in {ACTION_OPTIONAL: bus.MCE_ACTION_OPTIONAL, UCNA: bus.MCE_DEFERRED}.items():
+        inject(vm, status, addr=page(8), misc=LINE)
+        event = reader.wait(20, source=bus.SRC_MCE, status=status)
+        assert event["mce"]["mcgcap"] == 0
+        assert (event["kind"], event["level"]) == (kind, bus.IMMINENT)
+
+
+@pytest.mark.parametrize("vendor", [0, 2, 9], ids=["Intel", "AMD", "Hygon"])
+def test_what_firmware_calls_recoverable_opens_an_incident(vm, vendor):
+    reader = guest.Reader(vm)
+    status = 0xBC0000000000009F
+    record = {"status": status, "misc": WHOLE_PAGE, "addr": page(9), "mcgcap": 0, "bank": 255}
+    generate(vm, "nullhz_mce_gen", vendor=vendor, **record)
+    event = reader.wait(20, source=bus.SRC_MCE, status=status)
+    assert (event["kind"], event["level"]) == (bus.MCE_DEFERRED, bus.IMMINENT)
+    assert event["flags"] & bus.F_OPENED
