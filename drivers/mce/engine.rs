@@ -239,6 +239,11 @@ impl Engine {
             self.predictor
                 .lock()
                 .judge(record, &graded, time.mono_ns, &self.tunables.thresholds());
+        let level = match flags & flag::BOOT {
+            0 => verdict.live_level(),
+            // Of the boot before, as likely as not.
+            _ => verdict.level,
+        };
         let flags = match record.inject_flags {
             0 => flags,
             _ => flags | flag::INJECTED,
@@ -258,7 +263,7 @@ impl Engine {
             flags,
             cpu: Some(record.cpu),
             payload: &payload.to_bytes(),
-            ..Report::new(verdict.level)
+            ..Report::new(level)
         };
         if self.source.report(&report).is_err() {
             self.counters.refused.add(1);
@@ -274,7 +279,7 @@ impl Engine {
                 mono_ns: time.mono_ns,
                 cpu: record.cpu,
                 kind: report.kind,
-                level: verdict.level,
+                level,
                 flags,
                 severity: graded.severity as u8,
             },

@@ -93,6 +93,13 @@ impl Verdict {
         evicted: 0,
     };
 
+    /// The level of an event of a node that went on after the record.
+    ///
+    /// Whatever the record says, there is still time for a snapshot, which only IMMINENT asks for.
+    pub(crate) fn live_level(&self) -> Level {
+        self.level.min(Level::Imminent)
+    }
+
     fn raise(&mut self, level: Level, reason: u32) {
         self.level = self.level.max(level);
         self.reason |= reason;

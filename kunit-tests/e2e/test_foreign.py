@@ -72,7 +72,8 @@ class Case:
 
 
 def fatal(records, panic="Fatal machine check"):
-    return Case(records, bus.FATAL, bus.MCE_FATAL, panic)
+    # The panic is a fake one: the node goes on, and has time for a snapshot.
+    return Case(records, bus.IMMINENT, bus.MCE_FATAL, panic)
 
 
 def optional(records):

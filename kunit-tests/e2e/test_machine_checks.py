@@ -10,6 +10,7 @@ from records import (
     ACTION_OPTIONAL,
     BYSTANDER,
     CORRECTED,
+    FATAL,
     LINE,
     RESTARTABLE,
     UCNA,
@@ -152,3 +153,13 @@ def test_what_firmware_calls_recoverable_opens_an_incident(vm, vendor):
     event = reader.wait(20, source=bus.SRC_MCE, status=status)
     assert (event["kind"], event["level"]) == (bus.MCE_DEFERRED, bus.IMMINENT)
     assert event["flags"] & bus.F_OPENED
+
+
+def test_what_should_have_been_fatal_opens_an_incident(vm):
+    """The node goes on after it, as after a record that only software has made."""
+    reader = guest.Reader(vm)
+    inject(vm, FATAL, addr=page(10), misc=LINE)
+    event = reader.wait(20, source=bus.SRC_MCE, status=FATAL)
+    assert (event["kind"], event["level"]) == (bus.MCE_FATAL, bus.IMMINENT)
+    acked = reader.wait(30, source=bus.SRC_BUS, kind=bus.BUS_ACKED, incident=event["incident"])
+    assert acked["bus"]["snapshot_id"]

@@ -41,6 +41,9 @@ mod tests {
                 .predictor
                 .judge(&vector.record, &graded, SECOND, &node.thresholds);
             assert_eq!(verdict.level as u8, vector.level as u8);
+            // Where the node goes on, there is time for a snapshot.
+            let live = vector.level.min(Level::Imminent);
+            assert_eq!(verdict.live_level() as u8, live as u8);
         }
         Ok(())
     }

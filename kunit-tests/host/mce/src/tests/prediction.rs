@@ -69,6 +69,19 @@ fn firmware_tells_the_page_on_every_processor() {
 }
 
 #[test]
+fn a_node_that_goes_on_has_time_for_a_snapshot() {
+    let fatal = Record {
+        status: VAL | UC | EN | PCC,
+        ..Record::default()
+    };
+    let verdict = Node::new().see(&fatal, 0);
+    assert_eq!(verdict.level, Level::Fatal);
+    assert_eq!(verdict.live_level(), Level::Imminent);
+    let verdict = Node::new().see(&corrected(1), 0);
+    assert_eq!(verdict.live_level(), Level::Watch);
+}
+
+#[test]
 fn two_errors_of_a_page_in_two_days() {
     let mut node = Node::new();
     assert_eq!(node.level(&corrected(1), 0), Level::Watch);
