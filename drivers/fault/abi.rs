@@ -32,7 +32,7 @@ pub enum Level {
     Degrading = 1,
     /// Snapshot now; opens an incident.
     Imminent = 2,
-    /// Kept for the next boot.
+    /// A record only: of the end of a node. Opens no incident.
     Fatal = 3,
 }
 

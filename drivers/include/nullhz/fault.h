@@ -68,7 +68,8 @@ void nullhz_fault_source_unregister(struct nullhz_fault_source *source);
  * @report: the fault; copied
  *
  * Never blocks, allocates or loses silently: readers that are too slow are
- * told how many records they missed.
+ * told how many records they missed. Keeps nothing over a reset, whatever the
+ * level: see nullhz_fault_persist().
  *
  * Context: process, softirq or hardirq, also with interrupts off and under
  * raw spinlocks; not NMI, and not with a scheduler lock held (it wakes a

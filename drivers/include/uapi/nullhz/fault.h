@@ -24,7 +24,7 @@
 #define NULLHZ_FAULT_WATCH		0	/* worth counting */
 #define NULLHZ_FAULT_DEGRADING		1	/* checkpoint at the next step */
 #define NULLHZ_FAULT_IMMINENT		2	/* snapshot now; opens an incident */
-#define NULLHZ_FAULT_FATAL		3	/* kept for the next boot */
+#define NULLHZ_FAULT_FATAL		3	/* a record only: of the end of a node */
 
 /* nullhz_fault_event.flags */
 #define NULLHZ_FAULT_F_BOOT		0x01	/* this boot, before the source was loaded */
