@@ -13,7 +13,8 @@
 //!
 //! An event joins its source's newest incident while that is unacknowledged, and until a cooldown
 //! has passed since it was opened: a storm makes one snapshot. When the acknowledger says that the
-//! snapshot failed there is nothing to cool down from, and the next event opens a new incident.
+//! snapshot failed, the next one is tried sooner: [`RETRY_NS`] after the opening, and twice as long
+//! after each failure that follows, up to the cooldown. A success makes it start over.
 //!
 //! A source has at most one unacknowledged incident, so a table with a place for every source and
 //! one more never has to forget one.
@@ -23,6 +24,10 @@ use super::ring::{Filter, Storage};
 
 /// Incidents that are remembered.
 pub const TABLE: usize = 64;
+
+/// From the opening of an incident whose snapshot failed to that of the next one, in ns, at first:
+/// a failure often is over soon, but one that comes at once must not be asked for all the time.
+pub const RETRY_NS: u64 = 1_000_000_000;
 
 // One place more than there are sources (the bus itself opens no incidents).
 const _: () = assert!(TABLE > source::COUNT - 1);
@@ -69,7 +74,21 @@ struct Newest {
     place: usize,
     opened_ns: u64,
     unacked: bool,
-    failed: bool,
+    /// Snapshots that failed one after the other, up to now.
+    failures: u32,
+}
+
+impl Newest {
+    /// How long after its opening other events join the incident, once it is acknowledged.
+    fn cooldown(&self, times: &Times) -> u64 {
+        match self.failures.checked_sub(1) {
+            None => times.cooldown,
+            Some(doublings) => {
+                let factor = 1u64.checked_shl(doublings).unwrap_or(u64::MAX);
+                RETRY_NS.saturating_mul(factor).min(times.cooldown)
+            }
+        }
+    }
 }
 
 /// The incidents, newest [`TABLE`] at most.
@@ -98,7 +117,7 @@ impl<S: Storage> Incidents<S> {
             place: 0,
             opened_ns: 0,
             unacked: false,
-            failed: false,
+            failures: 0,
         };
         Ok(Self {
             places: S::filled(Incident::ZERO, TABLE)?,
@@ -157,8 +176,8 @@ impl<S: Storage> Incidents<S> {
     /// Fills in `event.incident`, and `F_OPENED` when it opened one.
     pub fn note(&mut self, event: &mut Event, now: u64) -> Option<Verdict> {
         let newest = *self.newest.get(usize::from(event.source))?;
-        let cooling = now.saturating_sub(newest.opened_ns) < self.times.cooldown;
-        if newest.id != 0 && (newest.unacked || (cooling && !newest.failed)) {
+        let cooling = now.saturating_sub(newest.opened_ns) < newest.cooldown(&self.times);
+        if newest.id != 0 && (newest.unacked || cooling) {
             self.join(&newest, event);
             Some(Verdict::Joined(newest.id))
         } else {
@@ -195,12 +214,13 @@ impl<S: Storage> Incidents<S> {
             ..Incident::ZERO
         };
         *self.opening.get_mut(place)? = *event;
-        *self.newest.get_mut(usize::from(event.source))? = Newest {
+        let newest = self.newest.get_mut(usize::from(event.source))?;
+        *newest = Newest {
             id,
             place,
             opened_ns: now,
             unacked: true,
-            failed: false,
+            ..*newest
         };
         self.last = id;
         self.unacked = self.unacked.saturating_add(1);
@@ -232,7 +252,10 @@ impl<S: Storage> Incidents<S> {
         self.acknowledged = true;
         if let Some(newest) = self.newest.get_mut(acked.source as usize) {
             newest.unacked = false;
-            newest.failed = result < 0;
+            newest.failures = match result {
+                0.. => 0,
+                _ => newest.failures.saturating_add(1),
+            };
         }
         if result >= 0 {
             self.last_snapshot = snapshot_id;

@@ -177,7 +177,7 @@ mod incident {
     use crate::{
         abi::{bus, flag, state},
         hub::{ack_is_valid, Tick, PACE_NS},
-        incident::Refusal,
+        incident::{Refusal, RETRY_NS},
         storm,
     };
 
@@ -238,7 +238,7 @@ mod incident {
     }
 
     #[test]
-    fn a_cooldown_and_what_lifts_it() -> Result {
+    fn a_cooldown_and_what_shortens_it() -> Result {
         let mut hub = hub(4)?;
         let cooldown = Times::DEFAULT.cooldown;
         send(&mut hub, 1, Level::Imminent, SECOND)?;
@@ -248,7 +248,10 @@ mod incident {
         let opens = send(&mut hub, 1, Level::Imminent, SECOND + cooldown)?;
         assert_eq!(opens.incident, 2);
         assert!(hub.ack(&ack(2, -5), 1, at(SECOND + cooldown)).is_ok());
-        let opens = send(&mut hub, 1, Level::Imminent, SECOND + cooldown + 1)?;
+        let opened = SECOND + cooldown;
+        let joins = send(&mut hub, 1, Level::Imminent, opened + RETRY_NS - 1)?;
+        assert_eq!(joins.incident, 2);
+        let opens = send(&mut hub, 1, Level::Imminent, opened + RETRY_NS)?;
         assert_eq!(opens.incident, 3);
         assert_eq!(hub.incidents().last_snapshot(), 256);
         Ok(())

@@ -52,7 +52,9 @@
 #define NULLHZ_FAULT_BUS_EXPIRED	2	/* its deadline passed unacknowledged */
 /*
  * An IMMINENT event whose incident is open already, or was opened less than a
- * cooldown ago, joins that incident. The first 16 in a second of each source
+ * cooldown ago, joins that incident. After a snapshot that failed, the cooldown
+ * is 1 s, and doubles with each further failure up to what it is by default; a
+ * success makes it start over. The first 16 in a second of each source
  * are records of their own; the others are added up and come, at most every
  * 100 ms, as one record of this kind with F_SUMMARY and their number in .count.
  */

@@ -8,7 +8,7 @@ use common::*;
 use nullhz_fault_host::{
     abi::{bus, flag, state, Ack, Bus, Event, Level},
     hub::{ack_is_valid, Fresh, Hub, Tick, PACE_NS},
-    incident::{Refusal, Times, TABLE},
+    incident::{Refusal, Times, RETRY_NS, TABLE},
     ring::Filter,
     storm,
 };
@@ -98,16 +98,59 @@ fn an_unacknowledged_incident_outlasts_its_cooldown() {
 }
 
 #[test]
-fn a_failed_snapshot_lifts_the_cooldown() {
+fn a_failed_snapshot_is_tried_again_sooner() {
     let mut hub = hub(4);
     send(&mut hub, 1, Level::Imminent, SECOND);
-    let incident = hub.ack(&ack(1, -28), 42, at(2 * SECOND)).unwrap();
+    let incident = hub.ack(&ack(1, -28), 42, at(SECOND + 1)).unwrap();
     assert_eq!((incident.state, incident.result), (state::ACKED, -28));
     assert_eq!(hub.incidents().last_snapshot(), 0);
+    let joins = send(&mut hub, 1, Level::Imminent, SECOND + RETRY_NS - 1);
+    assert_eq!((joins.0.incident, joins.1.opened), (1, None));
+    let opens = send(&mut hub, 1, Level::Imminent, SECOND + RETRY_NS);
+    assert_eq!(opens.1.opened, Some(2));
+}
+
+#[test]
+fn failures_one_after_the_other_make_few_incidents() {
+    const WORST: u64 = 24 * 3_600 * SECOND;
+    let mut hub = hub(4);
+    let mut opened = vec![];
+    // A hundred events a second, and no place for a snapshot.
+    for now in (0..600 * SECOND).step_by(10_000_000) {
+        if let Some(id) = send(&mut hub, 1, Level::Imminent, now).1.opened {
+            opened.push(now);
+            hub.ack(&ack(id, -28), 42, at(now)).unwrap();
+        }
+    }
+    let gaps: Vec<_> = opened
+        .windows(2)
+        .map(|two| (two[1] - two[0]) / SECOND)
+        .collect();
+    assert_eq!(gaps[..7], [1, 2, 4, 8, 16, 32, 60]);
+    assert!(gaps[7..].iter().all(|gap| *gap == 60));
+
+    // Another source has failures of its own, and no count of them overflows.
+    hub.set_times(|times| times.cooldown = WORST);
+    let mut now = 600 * SECOND;
+    for _ in 0..70 {
+        let id = send(&mut hub, 2, Level::Imminent, now).1.opened.unwrap();
+        hub.ack(&ack(id, -5), 42, at(now)).unwrap();
+        now += WORST;
+    }
+    // A success is followed by the whole cooldown, and the next failure by a second again.
+    let id = send(&mut hub, 2, Level::Imminent, now).1.opened.unwrap();
+    hub.ack(&ack(id, 0), 42, at(now)).unwrap();
     assert_eq!(
-        send(&mut hub, 1, Level::Imminent, 2 * SECOND).1.opened,
-        Some(2)
+        send(&mut hub, 2, Level::Imminent, now + WORST - 1).1.opened,
+        None
     );
+    now += WORST;
+    let id = send(&mut hub, 2, Level::Imminent, now).1.opened.unwrap();
+    hub.ack(&ack(id, -5), 42, at(now)).unwrap();
+    assert!(send(&mut hub, 2, Level::Imminent, now + RETRY_NS)
+        .1
+        .opened
+        .is_some());
 }
 
 #[test]
@@ -449,6 +492,7 @@ proptest! {
         let mut now = SECOND;
         let mut known: BTreeMap<u64, Known> = BTreeMap::new();
         let mut newest: BTreeMap<u16, u64> = BTreeMap::new();
+        let mut failures: BTreeMap<u16, u32> = BTreeMap::new();
         let mut events = Vec::new();
 
         for op in ops {
@@ -464,7 +508,10 @@ proptest! {
                     let last = newest.get(&source).map(|id| (id, &known[id]));
                     let joins = last.filter(|(_, last)| match last.acked {
                         None => true,
-                        Some(result) => result == 0 && now - last.opened < COOLDOWN,
+                        Some(_) => now - last.opened < match failures.get(&source) {
+                            None | Some(0) => COOLDOWN,
+                            Some(n) => COOLDOWN.min(SECOND << (n - 1)),
+                        },
                     });
                     let id = joins.map_or(known.len() as u64 + 1, |(id, _)| *id);
                     prop_assert_eq!(outcome.opened, joins.is_none().then_some(id));
@@ -486,6 +533,8 @@ proptest! {
                         Some(known) if known.acked.is_some() => Err(Refusal::Already),
                         Some(known) => {
                             known.acked = Some(result);
+                            let row = failures.entry(known.source).or_default();
+                            *row = if result == 0 { 0 } else { *row + 1 };
                             Ok(u32::from(now >= known.opened + DEADLINE))
                         }
                     };
