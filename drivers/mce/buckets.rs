@@ -97,12 +97,6 @@ impl Bucket {
             .fold(0, |sum, count| sum.saturating_add(*count))
     }
 
-    /// Whether nothing is left in the bucket at `now_ns`.
-    pub(crate) fn is_dry(mut self, window: &Window, now_ns: u64) -> bool {
-        self.leak(window, now_ns);
-        self.count() == 0
-    }
-
     /// Errors in the bucket at `now_ns`.
     pub(crate) fn level(&mut self, window: &Window, now_ns: u64) -> u32 {
         self.leak(window, now_ns);
@@ -157,6 +151,18 @@ impl Columns {
         trips: 0,
     };
 
+    /// Forgets columns that are older than `window` at `now_ns`, as a bucket leaks.
+    fn leak(&mut self, window: &Window, now_ns: u64) {
+        let now = window.slice(now_ns);
+        for entry in &mut self.seen {
+            *entry = entry.filter(|(_, slice)| slice.saturating_add(SLICES as u64) >= now);
+        }
+    }
+
+    fn count(&self) -> u32 {
+        self.seen.iter().flatten().count() as u32
+    }
+
     /// Adds an error in `column`; like [`Bucket::fill`], but counts columns.
     pub(crate) fn fill(
         &mut self,
@@ -165,11 +171,9 @@ impl Columns {
         column: u32,
         threshold: u32,
     ) -> Filled {
+        self.leak(window, now_ns);
         let now = window.slice(now_ns);
-        for entry in &mut self.seen {
-            *entry = entry.filter(|(_, slice)| slice.saturating_add(SLICES as u64) >= now);
-        }
-        if self.seen.iter().flatten().count() == 0 {
+        if u64::from(self.count()) * 2 < u64::from(threshold) || self.count() == 0 {
             self.trips = 0;
         }
         let place = self
@@ -181,7 +185,7 @@ impl Columns {
         if let Some(entry) = place.and_then(|place| self.seen.get_mut(place)) {
             *entry = Some((column, now));
         }
-        let count = self.seen.iter().flatten().count() as u32;
+        let count = self.count();
         let before = self.trips;
         while threshold != 0
             && self.trips < 32
@@ -193,6 +197,25 @@ impl Columns {
             count,
             trips: if self.trips == before { 0 } else { self.trips },
         }
+    }
+}
+
+/// What leaks, and may thus have nothing in it any more.
+pub(crate) trait Leaky: Copy {
+    /// Whether nothing is left at `now_ns`.
+    fn is_dry(self, window: &Window, now_ns: u64) -> bool;
+}
+
+impl Leaky for Bucket {
+    fn is_dry(mut self, window: &Window, now_ns: u64) -> bool {
+        self.level(window, now_ns) == 0
+    }
+}
+
+impl Leaky for Columns {
+    fn is_dry(mut self, window: &Window, now_ns: u64) -> bool {
+        self.leak(window, now_ns);
+        self.count() == 0
     }
 }
 

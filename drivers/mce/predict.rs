@@ -9,7 +9,7 @@
 //!
 //! The crate that includes this file has the fault ABI as `crate::abi`.
 
-use super::buckets::{Arena, Bucket, Columns, Filled, Key, Table, Window};
+use super::buckets::{Arena, Bucket, Columns, Filled, Key, Leaky, Table, Window};
 use super::decode::intel;
 use super::decode::location::{is_memory_error, locate, Location};
 use super::decode::mcacod::{Code, MemoryOperation};
@@ -103,6 +103,14 @@ impl Verdict {
     fn raise(&mut self, level: Level, reason: u32) {
         self.level = self.level.max(level);
         self.reason |= reason;
+    }
+
+    /// Takes in what had to go for another bucket, if it still held something.
+    fn evict(&mut self, gone: Option<impl Leaky>, window: &Window, now_ns: u64) {
+        if gone.is_some_and(|gone| !gone.is_dry(window, now_ns)) {
+            self.evicted += 1;
+            self.reason |= reason::R_EVICTED;
+        }
     }
 
     /// Takes in what an error did to one bucket.
@@ -231,10 +239,7 @@ impl<A: Arena> Predictor<A> {
                 return 0;
             };
             let filled = bucket.fill(window, now_ns, errors, threshold);
-            if gone.is_some_and(|gone| !gone.is_dry(window, now_ns)) {
-                verdict.evicted += 1;
-                verdict.reason |= reason::R_EVICTED;
-            }
+            verdict.evict(gone, window, now_ns);
             verdict.take(filled, why, thresholds)
         };
 
@@ -311,8 +316,9 @@ impl<A: Arena> Predictor<A> {
             );
         }
         if let Some((key, column)) = place.cell {
-            if let Some((columns, _)) = self.rows.entry(key) {
+            if let Some((columns, gone)) = self.rows.entry(key) {
                 let filled = columns.fill(&window, now_ns, column, thresholds.columns);
+                verdict.evict(gone, &window, now_ns);
                 verdict.take(filled, reason::R_COLUMNS, thresholds);
             }
         }

@@ -3,7 +3,7 @@
 //! Leaky buckets against lists of what fell in.
 
 use crate::input::Input;
-use crate::mce::buckets::{Arena, Bucket, Columns, Table, Window};
+use crate::mce::buckets::{Arena, Bucket, Columns, Leaky, Table, Window};
 
 /// Memory from the host's allocator.
 pub(super) enum Heap {}
@@ -122,10 +122,10 @@ fn columns(input: &mut Input<'_>) {
     let mut trips = 0u8;
     while !input.is_empty() {
         now = now.saturating_add(input.extreme() % (1 << 40));
-        let (column, threshold) = (input.below(12) as u32, input.u8().into());
+        let (column, threshold) = (input.below(12) as u32, u32::from(input.u8()));
         let oldest = slice(&window, now).saturating_sub(SLICES);
         seen.retain(|(_, time)| slice(&window, *time) >= oldest);
-        if seen.is_empty() {
+        if seen.len() as u64 * 2 < u64::from(threshold) || seen.is_empty() {
             trips = 0;
         }
         if let Some(known) = seen.iter_mut().find(|(known, _)| *known == column) {

@@ -177,6 +177,23 @@ fn a_column_is_remembered_for_the_window() {
 }
 
 #[test]
+fn a_row_starts_over_below_half_of_its_threshold() {
+    for (leaked, trips) in [(1, 0), (3, 1)] {
+        let mut columns = Columns::EMPTY;
+        for column in 0..4 {
+            let at = if column < leaked { 0 } else { SECOND };
+            columns.fill(&EIGHT_SECONDS, at, column, 4);
+        }
+        // What is left is 3, or 1, of 4.
+        let mut filled = Filled::default();
+        for column in 10..10 + leaked {
+            filled = columns.fill(&EIGHT_SECONDS, 9 * SECOND, column, 4);
+        }
+        assert_eq!((filled.count, filled.trips), (4, trips), "{leaked} leaked");
+    }
+}
+
+#[test]
 fn escalation_says_so() {
     let mut node = Node::new();
     node.thresholds = only(|t| t.page = 1);
@@ -229,16 +246,20 @@ fn command_parity() {
     );
 }
 
-#[test]
-fn two_columns_of_one_row() {
-    let cell = |row: u64, column: u64| Record {
+/// An error in a cell of Ice Lake's memory.
+fn cell(row: u64, column: u64) -> Record {
+    Record {
         status: 0x8c00_0042_0080_0090,
         misc: row << 19 | column << 9 | 0x86,
         addr: row << 20 | column << 14,
         cpuid: 0x606a6,
         bank: 13,
         ..Record::default()
-    };
+    }
+}
+
+#[test]
+fn two_columns_of_one_row() {
     let mut node = Node::new();
     node.thresholds = only(|t| t.columns = 2);
     assert_eq!(node.level(&cell(5, 1), 0), Level::Watch);
@@ -313,6 +334,25 @@ fn a_full_table_says_whom_it_forgot() {
     assert_eq!(evicted, 100_000 - 2048);
     // What has leaked out is not missed.
     assert_eq!(node.see(&corrected(1 << 30), 100 * HOUR).evicted, 0);
+}
+
+#[test]
+fn a_forgotten_row_is_told_too() {
+    let mut node = Node::new();
+    node.thresholds = only(|t| t.columns = 2);
+    let in_one_page = |row| Record {
+        addr: 0,
+        ..cell(row, 1)
+    };
+    let seen: Vec<_> = (0..1_000)
+        .map(|row| node.see(&in_one_page(row), 0))
+        .collect();
+    let evicted: u32 = seen.iter().map(|verdict| verdict.evicted).sum();
+    // 64 sets of 8 rows.
+    assert!(evicted >= 1_000 - 512, "{evicted}");
+    let told = seen.iter().filter(|v| v.reason & reason::R_EVICTED != 0);
+    assert_eq!(told.count() as u32, evicted);
+    assert_eq!(node.see(&in_one_page(2_000), 100 * HOUR).evicted, 0);
 }
 
 #[test]
