@@ -57,6 +57,9 @@
  * success makes it start over. The first 16 in a second of each source
  * are records of their own; the others are added up and come, at most every
  * 100 ms, as one record of this kind with F_SUMMARY and their number in .count.
+ * It is a WATCH record of source BUS, and passes filters as such: whoever wants
+ * all counts under a filter of levels or sources reads .joined of the incident
+ * (NULLHZ_FAULT_IOC_INCIDENT), or filters what it has read.
  */
 #define NULLHZ_FAULT_BUS_STORM		3
 /*
@@ -189,7 +192,8 @@ struct nullhz_fault_info {
 /*
  * NULLHZ_FAULT_IOC_FILTER: what this file reads, polls for and is signalled
  * about. A record passes when its level is at least .min_level and its
- * source's bit is set. Default: everything.
+ * source's bit is set. Default: everything. What the bus says itself (ACKED,
+ * EXPIRED, STORM) is of level WATCH and source BUS, whatever it is about.
  */
 struct nullhz_fault_filter {
 	__u32 min_level;
