@@ -2,16 +2,18 @@
 //! The checkpoint volume: a BTRFS filesystem with the subvolume that training
 //! writes its checkpoints to, and a directory that holds the snapshots of it.
 
-use std::ffi::{CString, OsStr};
-use std::fs::{self, File};
-use std::io;
+use std::ffi::{CString, OsStr, OsString};
+use std::fs::File;
+use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use chrono::Utc;
+use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{open, AtFlags, Flock, FlockArg, OFlag};
+use nix::fcntl::{open, openat, AtFlags, Flock, FlockArg, OFlag};
 use nix::sys::stat::{fstatat, Mode};
 use nix::time::{clock_gettime, ClockId};
 
@@ -26,9 +28,6 @@ pub const MARK: &str = ".nullhz-agent";
 
 const MARK_TEXT: &str = "The snapshots in this directory belong to nullhz-agent(8), \
 which deletes the oldest of them.\n";
-
-/// What the line of the mark that names the agent's process begins with.
-const MARK_PID: &str = "pid ";
 
 /// Where things are.
 #[derive(Clone, Debug, clap::Args)]
@@ -139,40 +138,36 @@ impl Store {
     }
 
     /// Marks the snapshot directory as the agent's, unless it holds somebody
-    /// else's files, and locks it for as long as the result lives.
+    /// else's files, and locks it for as long as the result lives. Where there
+    /// is a mark, nothing is written: a volume that is full or read-only must
+    /// not keep the agent from answering for it.
     ///
     /// # Errors
     ///
     /// `Foreign`, `Locked`, `Volume`.
     pub fn claim(&self) -> Result<Flock<File>> {
         let path = self.layout.snapshots_path();
-        let mark = path.join(MARK);
+        let dir = self.snapshots.as_fd();
         let fail = |what| {
-            let path = mark.clone();
-            move |err: std::io::Error| Error::Volume {
-                path,
-                what,
-                errno: errno_of(&err),
-            }
+            let path = path.join(MARK);
+            move |errno| Error::Volume { path, what, errno }
         };
-        if !mark.exists() {
-            let mut entries = fs::read_dir(&path).map_err(fail("read directory"))?;
-            if entries.next().is_some() {
-                return Err(Error::Foreign(path));
+        let file = match open_mark(dir) {
+            Err(Errno::ENOENT) => {
+                if !names(dir).map_err(fail("read directory"))?.is_empty() {
+                    return Err(Error::Foreign(path));
+                }
+                make_mark(dir).map_err(fail("make"))?;
+                open_mark(dir)
             }
-            File::create(&mark).map_err(fail("make"))?;
+            opened => opened,
+        };
+        let file = file.map_err(fail("open"))?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(lock),
+            Err((_, Errno::EWOULDBLOCK)) => Err(Error::Locked(path)),
+            Err((_, errno)) => Err(fail("lock")(errno)),
         }
-        // For reading: what is open for writing keeps a volume from being
-        // remounted read-only.
-        let file = File::open(&mark).map_err(fail("open"))?;
-        let lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => lock,
-            Err((_, Errno::EWOULDBLOCK)) => return Err(Error::Locked(path)),
-            Err((_, errno)) => return Err(fail("lock")(errno.into())),
-        };
-        let text = format!("{MARK_TEXT}{MARK_PID}{}\n", std::process::id());
-        fs::write(&mark, text).map_err(fail("write"))?;
-        Ok(lock)
     }
 
     /// The subvolume that is snapshotted: the one that has its name now, which
@@ -294,15 +289,34 @@ impl Store {
     }
 }
 
-/// The process of the agent that runs on a volume, when one does.
-pub fn agent_pid(layout: &Layout) -> Option<u32> {
-    let file = File::open(layout.snapshots_path().join(MARK)).ok()?;
-    let text = io::read_to_string(&file).ok()?;
+/// Opens the mark. For reading: what is open for writing keeps a volume from
+/// being remounted read-only. `EINVAL` when it is no regular file, `ELOOP` when
+/// it is a symbolic link.
+fn open_mark(dir: BorrowedFd<'_>) -> nix::Result<File> {
+    // A FIFO must not keep the agent waiting.
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    let file = File::from(openat(dir, MARK, flags, Mode::empty())?);
+    let meta = file.metadata().map_err(|err| errno_of(&err))?;
+    meta.is_file().then_some(file).ok_or(Errno::EINVAL)
+}
+
+fn make_mark(dir: BorrowedFd<'_>) -> nix::Result<()> {
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+    let mode = Mode::from_bits_truncate(0o644);
+    let mut file = File::from(openat(dir, MARK, flags, mode)?);
+    file.write_all(MARK_TEXT.as_bytes())
+        .map_err(|err| errno_of(&err))
+}
+
+/// Device and inode of the mark that an agent holds locked; the process that has
+/// it open is the agent. `None` when none runs on the volume.
+pub fn locked_mark(layout: &Layout) -> Option<(u64, u64)> {
+    let volume = open_volume(layout).ok()?;
+    let dir = btrfs::open_dir(volume.as_fd(), &c_string(&layout.snapshots)).ok()?;
+    let file = open_mark(dir.as_fd()).ok()?;
+    let meta = file.metadata().ok()?;
     match Flock::lock(file, FlockArg::LockSharedNonblock) {
-        Err((_, Errno::EWOULDBLOCK)) => {
-            let pid = text.lines().find_map(|line| line.strip_prefix(MARK_PID));
-            pid?.parse().ok()
-        }
+        Err((_, Errno::EWOULDBLOCK)) => Some((meta.dev(), meta.ino())),
         _ => None,
     }
 }
@@ -327,15 +341,13 @@ pub fn list_only(layout: &Layout) -> Result<Vec<Snapshot>> {
 }
 
 fn list(layout: &Layout, dir: BorrowedFd<'_>) -> Result<Vec<Snapshot>> {
-    let path = layout.snapshots_path();
-    let fail = |err: std::io::Error| Error::Volume {
-        path: path.clone(),
+    let names = names(dir).map_err(|errno| Error::Volume {
+        path: layout.snapshots_path(),
         what: "read directory",
-        errno: errno_of(&err),
-    };
+        errno,
+    })?;
     let mut found = Vec::new();
-    for entry in fs::read_dir(&path).map_err(fail)? {
-        let file_name = entry.map_err(fail)?.file_name();
+    for file_name in names {
         let Some(name) = file_name.to_str().and_then(|text| text.parse().ok()) else {
             continue;
         };
@@ -349,6 +361,20 @@ fn list(layout: &Layout, dir: BorrowedFd<'_>) -> Result<Vec<Snapshot>> {
     }
     snapshot::sort(&mut found);
     Ok(found)
+}
+
+/// What an open directory holds. By its descriptor: whatever has its path
+/// meanwhile is another one.
+fn names(dir: BorrowedFd<'_>) -> nix::Result<Vec<OsString>> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let mut names = Vec::new();
+    for entry in Dir::openat(dir, ".", flags, Mode::empty())? {
+        let name = entry?.file_name().to_bytes().to_vec();
+        if name != b"." && name != b".." {
+            names.push(OsString::from_vec(name));
+        }
+    }
+    Ok(names)
 }
 
 /// Opens the volume.

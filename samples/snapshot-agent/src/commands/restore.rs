@@ -161,7 +161,7 @@ fn exchange(
         Ok(fd) => {
             let device = btrfs::device(fd.as_fd()).map_err(failed(&path, "stat"))?;
             drop(fd);
-            let users = users(device, store::agent_pid(layout));
+            let users = users(device, store::locked_mark(layout));
             if !users.is_empty() {
                 let users = users.into_iter().collect::<Vec<_>>().join(", ");
                 return Err(Error::Busy { path, users });
@@ -194,8 +194,8 @@ fn exchange(
 }
 
 /// Who has a file of the subvolume open, mapped or as a directory, or has it
-/// mounted. The agent is no user: it follows the name.
-fn users(device: u64, agent: Option<u32>) -> BTreeSet<String> {
+/// mounted. The agent, which has the mark open, is no user: it follows the name.
+fn users(device: u64, mark: Option<(u64, u64)>) -> BTreeSet<String> {
     let mut users = BTreeSet::new();
     let on_it = |path: &Path| fs::metadata(path).is_ok_and(|meta| meta.dev() == device);
     for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -204,13 +204,12 @@ fn users(device: u64, agent: Option<u32>) -> BTreeSet<String> {
             continue;
         };
         let path = process.path();
-        if agent == Some(pid) {
+        if mark.is_some_and(|mark| has_open(&path, mark)) {
             continue;
         }
-        let listed = ["fd", "map_files"].into_iter().flat_map(|dir| {
-            let entries = fs::read_dir(path.join(dir)).into_iter().flatten().flatten();
-            entries.map(|entry| entry.path())
-        });
+        let listed = ["fd", "map_files"]
+            .into_iter()
+            .flat_map(|dir| entries(&path.join(dir)));
         let fixed = ["cwd", "root", "exe"].map(|link| path.join(link));
         if fixed.into_iter().chain(listed).any(|path| on_it(&path)) {
             let comm = fs::read_to_string(path.join("comm")).unwrap_or_default();
@@ -223,6 +222,18 @@ fn users(device: u64, agent: Option<u32>) -> BTreeSet<String> {
         }
     }
     users
+}
+
+/// Whether the process in /proc at `process` has the file with this device and
+/// inode open.
+fn has_open(process: &Path, file: (u64, u64)) -> bool {
+    let is_it = |path: &Path| fs::metadata(path).is_ok_and(|meta| (meta.dev(), meta.ino()) == file);
+    entries(&process.join("fd")).any(|path| is_it(&path))
+}
+
+fn entries(dir: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path())
 }
 
 /// Mount points of BTRFS filesystems; see proc_pid_mountinfo(5).
@@ -298,21 +309,31 @@ mod tests {
     #[test]
     fn users_are_found_but_the_agent_is_none() {
         let dir = tempfile::tempdir().unwrap();
-        let device = fs::metadata(dir.path()).unwrap().dev();
-        let mut child = std::process::Command::new("sleep")
-            .arg("100")
-            .current_dir(dir.path())
-            .spawn()
-            .unwrap();
-        let (with, without) = (users(device, None), users(device, Some(child.id())));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        let sleeper = format!("(pid {})", child.id());
-        assert!(with.iter().any(|user| user.ends_with(&sleeper)), "{with:?}");
-        assert!(
-            !without.iter().any(|user| user.ends_with(&sleeper)),
-            "{without:?}"
+        let mark = tempfile::NamedTempFile::new_in(dir.path()).unwrap();
+        let meta = mark.as_file().metadata().unwrap();
+        let sleeper = |stdin| {
+            let mut command = std::process::Command::new("sleep");
+            command.arg("100").current_dir(dir.path()).stdin(stdin);
+            command.spawn().unwrap()
+        };
+        let mut user = sleeper(std::process::Stdio::null());
+        let mut agent = sleeper(fs::File::open(mark.path()).unwrap().into());
+        let (all, others) = (
+            users(meta.dev(), None),
+            users(meta.dev(), Some((meta.dev(), meta.ino()))),
         );
+        let found = |users: &BTreeSet<String>, pid: u32| {
+            let text = format!("(pid {pid})");
+            users.iter().any(|user| user.ends_with(&text))
+        };
+        let [user_pid, agent_pid] = [&mut user, &mut agent].map(|child| {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            child.id()
+        });
+        assert!(found(&all, user_pid) && found(&all, agent_pid), "{all:?}");
+        assert!(found(&others, user_pid), "{others:?}");
+        assert!(!found(&others, agent_pid), "{others:?}");
     }
 
     #[test]

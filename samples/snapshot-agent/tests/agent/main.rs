@@ -6,6 +6,7 @@ mod checkpoint;
 mod harness;
 mod killed;
 mod restore;
+mod trouble;
 mod volume;
 
 use std::fs;

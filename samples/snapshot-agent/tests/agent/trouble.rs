@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: GPL-2.0
+//! A volume that cannot be written to, or on which somebody has laid traps.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+use nullhz_agent::abi::{flag, Level};
+use nullhz_agent::store::{self, Store};
+
+use crate::harness::Bench;
+
+#[test]
+#[ignore = "needs root and mkfs.btrfs"]
+fn a_read_only_volume_keeps_no_agent_from_starting() {
+    let mut bench = Bench::new();
+    let agent = bench.start("");
+    agent.signal(Signal::SIGKILL);
+    agent.expect_killed();
+    bench.volume.set_read_only(true);
+    let mut agent = bench.start("");
+    bench.open(1);
+    let event = bench.event(Level::Imminent, 1, flag::OPENED);
+    agent.send(&[event]);
+    assert_eq!(bench.wait_for_ack(1), "EROFS");
+    agent.stop();
+}
+
+#[test]
+#[ignore = "needs root and mkfs.btrfs"]
+fn the_mark_is_never_reached_through_a_link() {
+    let bench = Bench::new();
+    let dir = bench.volume.layout.snapshots_path();
+    fs::create_dir(&dir).unwrap();
+    let mark = dir.join(store::MARK);
+    let precious = bench.volume.outside().join("precious");
+    fs::write(&precious, "kept").unwrap();
+    symlink(&precious, &mark).unwrap();
+    assert_eq!(bench.start("").end().code(), Some(1));
+    assert_eq!(fs::read_to_string(&precious).unwrap(), "kept");
+
+    fs::remove_file(&mark).unwrap();
+    let nowhere = bench.volume.outside().join("nowhere");
+    symlink(&nowhere, &mark).unwrap();
+    assert_eq!(bench.start("").end().code(), Some(1));
+    assert!(!nowhere.exists());
+
+    fs::remove_file(&mark).unwrap();
+    mkfifo(&mark, Mode::S_IRWXU).unwrap();
+    assert_eq!(bench.start("").end().code(), Some(1));
+}
+
+#[test]
+#[ignore = "needs root and mkfs.btrfs"]
+fn snapshots_are_listed_where_they_are_made() {
+    let bench = Bench::new();
+    let layout = &bench.volume.layout;
+    let mut store = Store::open(layout).unwrap();
+    let name = store::name_now(1, &[1; 16]);
+    store.take(name).unwrap();
+    fs::rename(layout.snapshots_path(), layout.volume.join("moved")).unwrap();
+    symlink("/etc", layout.snapshots_path()).unwrap();
+    let listed: Vec<_> = store.list().unwrap().iter().map(|one| one.name).collect();
+    assert_eq!(listed, [name]);
+}
