@@ -2,7 +2,8 @@
 //! What the agent tells the world about itself: a JSON file for
 //! `nullhz-agent status` and scripts; see also [`prometheus`](super::prometheus).
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -173,7 +174,8 @@ pub struct ResetReason {
 }
 
 /// Replaces the contents of the file at `path` so that readers see the old or
-/// the new one.
+/// the new one. Others may be able to write to its directory, as to
+/// node_exporter's: what they put there is replaced, never followed.
 ///
 /// # Errors
 ///
@@ -186,7 +188,16 @@ pub fn replace(path: &Path, text: &str) -> Result<()> {
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir).map_err(Error::io(what()))?;
     }
-    fs::write(&temporary, text).map_err(Error::io(what()))?;
+    match fs::remove_file(&temporary) {
+        Err(err) if err.kind() != ErrorKind::NotFound => return Err(Error::io(what())(err)),
+        _ => {}
+    }
+    let file = File::options()
+        .write(true)
+        .create_new(true)
+        .open(&temporary);
+    file.and_then(|mut file| file.write_all(text.as_bytes()))
+        .map_err(Error::io(what()))?;
     fs::rename(&temporary, path).map_err(Error::io(what()))
 }
 
@@ -286,5 +297,20 @@ pub(super) mod tests {
         assert_eq!(std::io::read_to_string(open).unwrap(), "one");
         assert_eq!(fs::read_to_string(&path).unwrap(), "another");
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn no_link_is_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let [path, precious] = ["nullhz.prom", "precious"].map(|name| dir.path().join(name));
+        fs::write(&precious, "kept").unwrap();
+        for link in ["nullhz.prom.tmp", "nullhz.prom"] {
+            std::os::unix::fs::symlink(&precious, dir.path().join(link)).unwrap();
+            replace(&path, "new").unwrap();
+            assert_eq!(fs::read_to_string(&precious).unwrap(), "kept");
+            assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+            assert!(fs::symlink_metadata(&path).unwrap().is_file());
+            fs::remove_file(&path).unwrap();
+        }
     }
 }
