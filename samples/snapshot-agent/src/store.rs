@@ -93,6 +93,16 @@ pub struct Taken {
     pub info: SubvolumeInfo,
 }
 
+/// What a rotation did.
+#[derive(Debug, Default)]
+pub struct Rotation {
+    /// What was deleted.
+    pub gone: Vec<Name>,
+    /// The first that could not be, such as one that is being sent or the
+    /// volume's default subvolume. It keeps none of the others.
+    pub stuck: Option<Error>,
+}
+
 /// An open checkpoint volume.
 pub struct Store {
     layout: Layout,
@@ -257,20 +267,25 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// `Volume` with the first one that could not be deleted.
-    pub fn rotate(&self, keep: usize) -> Result<Vec<Name>> {
-        let gone = snapshot::expendable(&self.list()?, keep);
-        for name in &gone {
+    /// `Volume` when they cannot be listed.
+    pub fn rotate(&self, keep: usize) -> Result<Rotation> {
+        let mut rotation = Rotation::default();
+        for name in snapshot::expendable(&self.list()?, keep) {
             crash::point("before-delete");
-            let text = c_string(&name.to_string());
-            btrfs::destroy(self.snapshots.as_fd(), &text).map_err(|errno| Error::Volume {
-                path: self.layout.snapshots_path().join(name.to_string()),
-                what: "delete",
-                errno,
-            })?;
+            let text = name.to_string();
+            match btrfs::destroy(self.snapshots.as_fd(), &c_string(&text)) {
+                Ok(()) => rotation.gone.push(name),
+                Err(errno) => {
+                    let path = self.layout.snapshots_path().join(text);
+                    let what = "delete";
+                    rotation
+                        .stuck
+                        .get_or_insert(Error::Volume { path, what, errno });
+                }
+            }
             crash::point("after-delete");
         }
-        Ok(gone)
+        Ok(rotation)
     }
 
     /// Number of valid snapshots.

@@ -51,9 +51,9 @@ pub fn run(
 pub fn rotate(store: &Store, keep: usize) -> Note {
     let done = store
         .rotate(keep)
-        .and_then(|gone| Ok((gone, store.kept()?)));
+        .and_then(|rotation| Ok((rotation, store.kept()?)));
     match done {
-        Ok((gone, kept)) => Note::Rotated { gone, kept },
+        Ok((rotation, kept)) => Note::Rotated { rotation, kept },
         Err(err) => Note::Trouble(format!("rotation: {err}")),
     }
 }

@@ -22,7 +22,7 @@ use super::state::{
 use super::stats::{ms, Counters, Window};
 use crate::abi::{bus, flag, source, Bus, Event, Level};
 use crate::ranks::{self, Asked, Asking, End, Watchdogs};
-use crate::snapshot::Name;
+use crate::store::Rotation;
 use crate::view::{self, EventView};
 
 /// The files are written at least this often, so that their age says whether
@@ -45,10 +45,10 @@ pub enum Note {
     Done(Arc<Outcome>),
     /// An incident was acknowledged, or that failed.
     Settled(Acknowledged),
-    /// The rotation deleted these; so many valid ones are left.
+    /// The rotation came to its end; so many valid ones are left.
     Rotated {
-        /// What was deleted.
-        gone: Vec<Name>,
+        /// What it did.
+        rotation: Rotation,
         /// What is left.
         kept: usize,
     },
@@ -135,12 +135,15 @@ impl Reporter {
                 self.settled(acknowledged);
                 return true;
             }
-            Note::Rotated { gone, kept } => {
-                for name in &gone {
+            Note::Rotated { rotation, kept } => {
+                for name in &rotation.gone {
                     info!("snapshot {name} deleted");
                 }
+                if let Some(err) = rotation.stuck {
+                    error!("rotation: {err}");
+                }
                 self.state.rotations += 1;
-                self.state.snapshots_deleted += gone.len() as u64;
+                self.state.snapshots_deleted += rotation.gone.len() as u64;
                 self.state.snapshots_kept = kept as u64;
                 return true;
             }

@@ -119,6 +119,11 @@ impl Bench {
         options.create(true).append(true).open(path).unwrap()
     }
 
+    /// What the agents have said.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.volume.outside().join("stderr")).unwrap_or_default()
+    }
+
     /// The bus opens an incident.
     pub fn open(&self, id: u64) {
         let now_ns = monotonic_ns();
@@ -130,6 +135,12 @@ impl Bench {
             ..Incident::ZERO
         };
         fs::write(self.bus.join(format!("incident-{id}")), incident.to_bytes()).unwrap();
+    }
+
+    /// Somebody acknowledges an incident.
+    pub fn acknowledge(&self, id: u64, snapshot_id: u64) {
+        let path = self.bus.join(format!("ack-{id}"));
+        fs::write(path, snapshot_id.to_string()).unwrap();
     }
 
     pub fn event(&mut self, level: Level, incident: u64, flags: u8) -> Event {
@@ -223,8 +234,7 @@ impl Bench {
 impl Drop for Bench {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let text = fs::read_to_string(self.volume.outside().join("stderr"));
-            println!("{}", text.unwrap_or_default());
+            println!("{}", self.log());
         }
     }
 }

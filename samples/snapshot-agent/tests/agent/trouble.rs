@@ -65,3 +65,26 @@ fn snapshots_are_listed_where_they_are_made() {
     let listed: Vec<_> = store.list().unwrap().iter().map(|one| one.name).collect();
     assert_eq!(listed, [name]);
 }
+
+#[test]
+#[ignore = "needs root and mkfs.btrfs"]
+fn one_that_cannot_be_deleted_keeps_no_other() {
+    let mut bench = Bench::new();
+    bench.with_three();
+    let oldest = bench.snapshots()[0];
+    bench.volume.set_default(oldest.info.unwrap().id);
+    let mut agent = bench.start("");
+    for id in 4..=5 {
+        bench.open(id);
+        let event = bench.event(Level::Imminent, id, flag::OPENED);
+        agent.send(&[event]);
+        bench.wait_for_ack(id);
+    }
+    bench.wait_for_state("rotation", |state| state.snapshots_deleted == 1);
+    agent.stop();
+    let incidents: Vec<_> = bench.snapshots().iter().map(|s| s.name.incident).collect();
+    assert_eq!(incidents, [1, 3, 4, 5]);
+    let log = bench.log();
+    let line = format!("{}: delete: EPERM", oldest.name);
+    assert!(log.contains(&line), "{log}");
+}

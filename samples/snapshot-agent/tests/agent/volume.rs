@@ -65,6 +65,20 @@ impl Volume {
         );
     }
 
+    /// BTRFS deletes no default subvolume.
+    pub fn set_default(&self, id: u64) {
+        let id = id.to_string();
+        run(
+            "btrfs",
+            &[
+                "subvolume".as_ref(),
+                "set-default".as_ref(),
+                id.as_ref(),
+                self.layout.volume.as_ref(),
+            ],
+        );
+    }
+
     pub fn rename_current(&self, name: &str) {
         fs::rename(self.current(), self.layout.volume.join(name)).unwrap();
     }
