@@ -188,7 +188,8 @@ pub fn unacknowledged(bus: &impl Bus) -> nix::Result<Vec<Incident>> {
     let info = bus.info()?;
     let mut left = info.open_incidents;
     let mut found = Vec::new();
-    // Ids are given in turn, and the bus forgets the oldest first.
+    // Ids are given in turn, and the bus forgets the oldest acknowledged one: an
+    // open one may be older than many that it has forgotten.
     for id in (1..=info.last_incident).rev() {
         if left == 0 {
             break;
@@ -198,8 +199,7 @@ pub fn unacknowledged(bus: &impl Bus) -> nix::Result<Vec<Incident>> {
                 found.push(incident);
                 left -= 1;
             }
-            Ok(_) => {}
-            Err(Errno::ENOENT) => break,
+            Ok(_) | Err(Errno::ENOENT) => {}
             Err(errno) => return Err(errno),
         }
     }

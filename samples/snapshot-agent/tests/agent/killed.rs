@@ -146,3 +146,16 @@ fn open_incidents_share_a_snapshot_after_a_restart() {
     agent.stop();
     assert_eq!(bench.snapshots().len(), 1);
 }
+
+#[test]
+#[ignore = "needs root and mkfs.btrfs"]
+fn an_open_incident_is_found_behind_forgotten_ones() {
+    let bench = Bench::new();
+    bench.open(1);
+    // The bus has forgotten 2 to 6.
+    bench.open(7);
+    bench.acknowledge(7, 300);
+    let agent = bench.start("");
+    bench.wait_for_ack(1).parse::<u64>().unwrap();
+    agent.stop();
+}
