@@ -194,16 +194,36 @@ fn exchange(
 }
 
 /// Who has a file of the subvolume open, mapped or as a directory, or has it
-/// mounted. The agent, which has the mark open, is no user: it follows the name.
+/// mounted, in whatever mount namespace. The agent, which has the mark open, is
+/// no user: it follows the name.
 fn users(device: u64, mark: Option<(u64, u64)>) -> BTreeSet<String> {
     let mut users = BTreeSet::new();
     let on_it = |path: &Path| fs::metadata(path).is_ok_and(|meta| meta.dev() == device);
+    let own_tree = tree(Path::new("/proc/self"));
+    let mut seen = BTreeSet::new();
     for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let name = process.file_name();
         let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
             continue;
         };
         let path = process.path();
+        let comm = || {
+            let comm = fs::read_to_string(path.join("comm")).unwrap_or_default();
+            format!("{} (pid {pid})", comm.trim_end())
+        };
+        let tree = tree(&path);
+        if tree.is_some() && seen.insert(tree) {
+            for mount in btrfs_mounts(&path) {
+                let below = mount.strip_prefix("/").unwrap_or(&mount);
+                if on_it(&path.join("root").join(below)) {
+                    let mut user = format!("mounted at {}", mount.display());
+                    if tree != own_tree {
+                        user += &format!(" for {}", comm());
+                    }
+                    users.insert(user);
+                }
+            }
+        }
         if mark.is_some_and(|mark| has_open(&path, mark)) {
             continue;
         }
@@ -212,16 +232,20 @@ fn users(device: u64, mark: Option<(u64, u64)>) -> BTreeSet<String> {
             .flat_map(|dir| entries(&path.join(dir)));
         let fixed = ["cwd", "root", "exe"].map(|link| path.join(link));
         if fixed.into_iter().chain(listed).any(|path| on_it(&path)) {
-            let comm = fs::read_to_string(path.join("comm")).unwrap_or_default();
-            users.insert(format!("{} (pid {pid})", comm.trim_end()));
-        }
-    }
-    for mount in btrfs_mounts() {
-        if on_it(&mount) {
-            users.insert(format!("mounted at {}", mount.display()));
+            users.insert(comm());
         }
     }
     users
+}
+
+/// What the mounts that a process in /proc sees depend on: its mount namespace
+/// and its root directory. `None` when it is gone.
+fn tree(process: &Path) -> Option<[(u64, u64); 2]> {
+    let identity = |path: &str| {
+        let meta = fs::metadata(process.join(path)).ok()?;
+        Some((meta.dev(), meta.ino()))
+    };
+    Some([identity("ns/mnt")?, identity("root")?])
 }
 
 /// Whether the process in /proc at `process` has the file with this device and
@@ -236,9 +260,10 @@ fn entries(dir: &Path) -> impl Iterator<Item = PathBuf> {
     entries.map(|entry| entry.path())
 }
 
-/// Mount points of BTRFS filesystems; see proc_pid_mountinfo(5).
-fn btrfs_mounts() -> Vec<PathBuf> {
-    let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+/// Mount points of BTRFS filesystems that a process in /proc sees; see
+/// proc_pid_mountinfo(5).
+fn btrfs_mounts(process: &Path) -> Vec<PathBuf> {
+    let text = fs::read_to_string(process.join("mountinfo")).unwrap_or_default();
     let mount = |line: &str| {
         let (before, after) = line.split_once(" - ")?;
         let is_btrfs = after.split(' ').next() == Some("btrfs");

@@ -9,7 +9,7 @@ use std::process::Command;
 use nix::sys::signal::Signal;
 use nullhz_agent::abi::{flag, Level};
 
-use crate::harness::Bench;
+use crate::harness::{until, Bench};
 
 #[test]
 #[ignore = "needs root and mkfs.btrfs"]
@@ -105,4 +105,33 @@ fn restore_refuses_a_subvolume_in_use_and_survives_being_killed() {
     );
     assert_eq!(bench.command(&["restore", "i9"]).status.code(), Some(6));
     assert_eq!(bench.snapshots().len(), 3);
+}
+
+#[test]
+#[ignore = "needs root and mkfs.btrfs"]
+fn restore_refuses_a_subvolume_that_a_container_has_mounted() {
+    let mut bench = Bench::new();
+    bench.with_three();
+    let inside = bench.volume.outside().join("in side");
+    fs::create_dir(&inside).unwrap();
+    // Its mounts are in no other namespace.
+    let mut container = Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "sh", "-c"])
+        .args(["mount --bind \"$1\" \"$2\" && exec sleep 1000", "sh"])
+        .args([&bench.volume.current(), &inside])
+        .spawn()
+        .unwrap();
+    let pid = container.id();
+    until("the container's program", || {
+        let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
+        (comm == "sleep\n").then_some(())
+    });
+    let refused = bench.command(&["restore", "latest"]);
+    container.kill().unwrap();
+    container.wait().unwrap();
+    let text = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(7), "{text}");
+    let user = format!("mounted at {} for sleep (pid {pid})", inside.display());
+    assert!(text.contains(&user), "{text}");
+    bench.cli(&["restore", "latest", "--json"]);
 }
