@@ -114,6 +114,24 @@ def test_killed_after_the_acknowledgement(vm):
     reader.close()
 
 
+def test_hooks_are_not_protected_from_the_oom_killer(vm):
+    """The agent is, by its unit; what a hook eats must not cost other programs their lives."""
+    report = f"{guest.HOME}/oom_score_adj"
+    vm.run(f"mkdir -p {guest.HOME}/hooks.d && rm -f {report}")
+    hook = f"#!/bin/sh\ncat /proc/self/oom_score_adj > {report}.new && mv {report}.new {report}\n"
+    vm.put(hook, f"{guest.HOME}/hooks.d/report", 0o755)
+    reader = guest.Reader(vm)
+    running = start(vm, NULLHZ_HOOKS=f"{guest.HOME}/hooks.d")
+    own = f"/proc/{agent_status(vm)['pid']}/oom_score_adj"
+    vm.run(f"echo -1000 > {own}")
+    action_optional(vm, page(13))
+    reader.wait(30, source=bus.SRC_BUS, kind=bus.BUS_ACKED)
+    settle(vm, lambda: vm.run(["test", "-e", report], check=False).rc == 0)
+    assert (vm.read(report), vm.read(own)) == ("0", "-1000")
+    stop(running)
+    reader.close()
+
+
 def test_three_snapshots_are_kept(vm):
     """The new one is there before the oldest goes; killed in between, it still goes later."""
     reader = guest.Reader(vm)

@@ -1,15 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The only `unsafe` code of this program: ioctls whose argument is a plain
-//! structure, `sched_setscheduler(2)`, `sync_file_range(2)` and `mallopt(3)`, for
-//! which none of the libraries used here has a safe function.
+//! structure, `sched_setscheduler(2)`, `sync_file_range(2)`, `mallopt(3)` and what
+//! a child does between fork and exec, for which none of the libraries used here
+//! has a safe function.
 #![allow(unsafe_code)]
 
 use std::marker::PhantomData;
 use std::mem::{size_of, MaybeUninit};
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use linux_raw_sys::{btrfs, ioctl as code};
 use nix::errno::Errno;
+use nix::fcntl::{open, OFlag};
+use nix::sys::signal::SigSet;
+use nix::sys::stat::Mode;
+use nix::unistd::{read, write};
 
 use crate::abi;
 
@@ -143,6 +150,34 @@ pub fn set_fifo(priority: i32) -> nix::Result<()> {
     // SAFETY: `param` is a valid structure that outlives the call; pid 0 is
     // the calling thread.
     Errno::result(unsafe { libc::sched_setscheduler(0, policy, &raw const param) }).map(drop)
+}
+
+/// Has the command start with no signal blocked and no protection from the OOM
+/// killer, both of which a child inherits: the agent's are its own.
+pub fn as_an_ordinary_program(command: &mut Command) -> &mut Command {
+    // SAFETY: The closure runs in the child between fork and exec, where only
+    // async-signal-safe functions may be called: it calls sigemptyset,
+    // pthread_sigmask, open, read, write and close, with constants and memory on
+    // its stack, and neither allocates, locks nor panics.
+    unsafe {
+        command.pre_exec(|| {
+            SigSet::empty().thread_set_mask()?;
+            // Without /proc the program runs all the same.
+            let _ = drop_oom_protection();
+            Ok(())
+        })
+    }
+}
+
+fn drop_oom_protection() -> nix::Result<()> {
+    let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
+    let file = open(c"/proc/self/oom_score_adj", flags, Mode::empty())?;
+    let mut text = [0];
+    // A value that makes the program likelier to go is somebody's wish.
+    if read(&file, &mut text)? == 1 && text == *b"-" {
+        write(&file, b"0")?;
+    }
+    Ok(())
 }
 
 /// Starts writing a file's dirty data back, and does not wait for it; see

@@ -18,6 +18,7 @@ use nix::unistd::Pid;
 use tracing::warn;
 
 use crate::error::Result;
+use crate::sys;
 
 /// Occasions run at the same time.
 const THREADS: usize = 2;
@@ -157,6 +158,7 @@ fn run_one(
         .stdout(Stdio::null())
         // Its own group, so that its children end with it.
         .process_group(0);
+    sys::as_an_ordinary_program(&mut command);
     let mut child = loop {
         match command.spawn() {
             // Somebody is about to write it.

@@ -163,14 +163,19 @@ impl Bench {
         }
     }
 
+    /// A hook in bash: dash starts with a signal mask of its own.
+    pub fn hook(&self, name: &str, script: &str) {
+        let hooks = self.volume.outside().join("hooks.d");
+        fs::create_dir_all(&hooks).unwrap();
+        let hook = hooks.join(name);
+        fs::write(&hook, format!("#!/bin/bash\n{script}\n")).unwrap();
+        fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
     /// Has what the hooks get written to the file that it returns.
     pub fn log_hook(&self) -> PathBuf {
-        let hooks = self.volume.outside().join("hooks.d");
         let log = self.volume.outside().join("log");
-        fs::create_dir(&hooks).unwrap();
-        let hook = hooks.join("log");
-        fs::write(&hook, format!("#!/bin/sh\ncat >> {}\n", log.display())).unwrap();
-        fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+        self.hook("log", &format!("cat >> {}", log.display()));
         log
     }
 

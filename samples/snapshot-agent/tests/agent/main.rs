@@ -10,6 +10,7 @@ mod trouble;
 mod volume;
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
@@ -192,6 +193,31 @@ fn an_incident_is_told_twice_however_many_events_join_it() {
     agent.stop();
     let types = |kind: &str| read().matches(&format!("{{\"type\":\"{kind}\"")).count();
     assert_eq!((types("event"), types("snapshot")), (1, 1), "{}", read());
+}
+
+#[test]
+#[ignore = "needs root and mkfs.btrfs"]
+fn hooks_have_no_signal_blocked() {
+    let mut bench = Bench::new();
+    let report = bench.volume.outside().join("report");
+    let script = "cat /proc/self/oom_score_adj; grep ^SigBlk /proc/self/status";
+    bench.hook(
+        "report",
+        &format!("({script}) > {0}.new; mv {0}.new {0}", report.display()),
+    );
+    let mut agent = bench.start("");
+    let proc = PathBuf::from(format!("/proc/{}", agent.child.id()));
+    // What makes them likelier to be killed is left; less likely needs a
+    // capability, and is tested in a virtual machine.
+    fs::write(proc.join("oom_score_adj"), "300").unwrap();
+    let event = bench.event(Level::Degrading, 0, flag::OPENED);
+    agent.send(&[event]);
+    let text = until("report", || fs::read_to_string(&report).ok());
+    assert_eq!(text, "300\nSigBlk:\t0000000000000000\n");
+    // SIGINT and SIGTERM, which the loop reads.
+    let status = fs::read_to_string(proc.join("status")).unwrap();
+    assert!(status.contains("SigBlk:\t0000000000004002\n"), "{status}");
+    agent.stop();
 }
 
 #[test]
