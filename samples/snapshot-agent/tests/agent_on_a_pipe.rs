@@ -94,8 +94,12 @@ impl Bus for Pipe {
             Err(err) => panic!("{err}"),
         };
         let mut incident = Incident::from_prefix(&bytes).unwrap();
-        if self.dir.join(format!("ack-{id}")).exists() {
+        if let Ok(text) = fs::read_to_string(self.dir.join(format!("ack-{id}"))) {
             incident.state = state::ACKED;
+            match text.parse() {
+                Ok(snapshot_id) => incident.snapshot_id = snapshot_id,
+                Err(_) => incident.result = -(Errno::EIO as i32),
+            }
         }
         Ok(incident)
     }

@@ -70,6 +70,8 @@ pub struct Settings {
     /// What a former life of the agent has told already: records up to this
     /// sequence number.
     pub told_seq: u64,
+    /// And outcomes of incidents up to this one; 0 when there are no others.
+    pub told_incident: u64,
     /// After this an incident without a snapshot is acknowledged as failed.
     pub deadline: Duration,
     /// Pre-flushes because of single events are at least this far apart, and so
@@ -106,6 +108,7 @@ impl<B: Bus> EventLoop<B> {
     ///
     /// `Bus` when the bus fails, `Io` when the system does.
     pub fn run(mut self) -> Result<()> {
+        self.tell_outcomes()?;
         self.rescan(monotonic_ns())?;
         let mut events = Vec::with_capacity(fault_bus::BATCH);
         let ended = loop {
@@ -215,6 +218,13 @@ impl<B: Bus> EventLoop<B> {
                 self.prepare(event, now_ns);
             }
         }
+        // Behind what was told of them: whatever ends the agent before the reporter
+        // comes to this has the next one tell them again.
+        if let Some(newest) = events.iter().map(|event| event.seq).max() {
+            if newest > self.settings.told_seq {
+                self.note(Note::Read(newest));
+            }
+        }
         // The record that opened an incident may be among those lost.
         if events.iter().any(|event| event.lost > 0) {
             self.rescan(now_ns)?;
@@ -243,6 +253,39 @@ impl<B: Bus> EventLoop<B> {
             }
             Err(errno) => Err(failed("look up an incident")(errno)),
         }
+    }
+
+    /// Tells what a former life acknowledged and had no time to tell.
+    fn tell_outcomes(&mut self) -> Result<()> {
+        let newest = self.bus.info().map_err(failed("INFO"))?.last_incident;
+        for id in self.settings.told_incident + 1..=newest {
+            let incident = match self.bus.incident(id) {
+                Ok(incident) if incident.state == state::ACKED => incident,
+                Ok(_) | Err(Errno::ENOENT) => continue,
+                Err(errno) => return Err(failed("look up an incident")(errno)),
+            };
+            let open = Open {
+                id,
+                opened_ns: incident.opened_ns,
+                // At the latest.
+                seen_ns: incident.acked_ns,
+                expires_ns: incident.deadline_ns,
+                deadline_ns: incident.deadline_ns,
+            };
+            let result = match incident.result {
+                0 => Ok(incident.snapshot_id),
+                errno => Err(Errno::from_raw(-errno)),
+            };
+            self.progress.engine.settle(id);
+            self.note(Note::Opened);
+            self.note(Note::Settled(Acknowledged {
+                settled: Settled { open, result },
+                ack: Ok(()),
+                acked_ns: incident.acked_ns,
+                work: None,
+            }));
+        }
+        Ok(())
     }
 
     /// Asks the bus for incidents that no record led to.
@@ -384,4 +427,92 @@ impl<B: Bus> EventLoop<B> {
 
 fn failed(what: &'static str) -> impl FnOnce(Errno) -> Error {
     move |errno| Error::Bus { what, errno }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::BorrowedFd;
+    use std::sync::mpsc::{channel, sync_channel};
+
+    use nix::sys::eventfd::EfdFlags;
+    use nix::sys::signal::SigSet;
+
+    use super::*;
+    use crate::abi::Info;
+
+    /// A bus that has forgotten all incidents.
+    struct Forgetful(EventFd);
+
+    impl Bus for Forgetful {
+        fn fd(&self) -> BorrowedFd<'_> {
+            self.0.as_fd()
+        }
+
+        fn read(&self, events: &mut Vec<Event>) -> nix::Result<()> {
+            events.clear();
+            Ok(())
+        }
+
+        fn info(&self) -> nix::Result<Info> {
+            Ok(Info::ZERO)
+        }
+
+        fn incident(&self, _: u64) -> nix::Result<Incident> {
+            Err(Errno::ENOENT)
+        }
+
+        fn ack(&self, _: u64, _: Result<u64, Errno>) -> nix::Result<()> {
+            Err(Errno::ENOENT)
+        }
+    }
+
+    #[test]
+    fn a_batch_is_told_before_it_counts_as_read() {
+        let eventfd = || EventFd::from_flags(EfdFlags::EFD_CLOEXEC).unwrap();
+        let (notes, told) = channel();
+        let mut event_loop = EventLoop {
+            bus: Forgetful(eventfd()),
+            signals: SignalFd::new(&SigSet::empty()).unwrap(),
+            jobs: sync_channel(1).0,
+            outcomes: sync_channel(1).1,
+            done: Arc::new(eventfd()),
+            chores: sync_channel(1).0,
+            notes,
+            counters: Arc::default(),
+            watchdog: None,
+            settings: Settings {
+                boot_id: [0; 16],
+                started_ns: 0,
+                told_seq: 5,
+                told_incident: 0,
+                deadline: Duration::ZERO,
+                preflush_interval: Duration::ZERO,
+            },
+            progress: Progress::default(),
+        };
+        let event = |seq, level| Event {
+            seq,
+            level: level as u8,
+            source: source::MCE,
+            ..Event::ZERO
+        };
+        let batches = [
+            // Told by a former life.
+            vec![event(4, Level::Fatal), event(5, Level::Fatal)],
+            vec![event(6, Level::Fatal), event(7, Level::Watch)],
+            vec![event(8, Level::Watch)],
+        ];
+        for batch in &batches {
+            event_loop.take(batch).unwrap();
+        }
+        let seqs: Vec<_> = told
+            .try_iter()
+            .map(|note| match note {
+                Note::Event { event, .. } => ("told", event.seq),
+                Note::Read(seq) => ("read", seq),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(seqs, [("told", 6), ("read", 7), ("read", 8)]);
+    }
 }

@@ -8,7 +8,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{sync_channel, Receiver, SyncSender, TrySendError};
+use std::sync::mpsc::{
+    channel, sync_channel, Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError,
+};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -52,8 +54,11 @@ pub struct Tally {
 
 /// The threads that run hooks.
 pub struct Hooks {
-    queue: SyncSender<Occasion>,
+    /// `None` when no more are taken.
+    queue: Option<SyncSender<Occasion>>,
     tally: Arc<Mutex<Tally>>,
+    /// Disconnected when all threads have ended.
+    running: Receiver<()>,
 }
 
 impl Hooks {
@@ -66,18 +71,36 @@ impl Hooks {
         let (queue, occasions) = sync_channel(QUEUE);
         let occasions = Arc::new(Mutex::new(occasions));
         let tally = Arc::new(Mutex::new(Tally::default()));
+        let (runs, running) = channel();
         for _ in 0..THREADS {
             let (dir, occasions, tally) = (dir.clone(), occasions.clone(), tally.clone());
-            super::spawn("hooks", move || serve(&dir, timeout, &occasions, &tally))?;
+            let runs: Sender<()> = runs.clone();
+            super::spawn("hooks", move || {
+                serve(&dir, timeout, &occasions, &tally);
+                drop(runs);
+            })?;
         }
-        Ok(Self { queue, tally })
+        let queue = Some(queue);
+        Ok(Self {
+            queue,
+            tally,
+            running,
+        })
     }
 
     /// Has the hooks run for `occasion`, soon.
     pub fn run(&self, occasion: Occasion) {
-        if let Err(TrySendError::Full(_)) = self.queue.try_send(occasion) {
+        let sent = self.queue.as_ref().map(|queue| queue.try_send(occasion));
+        if let Some(Err(TrySendError::Full(_))) = sent {
             add(&self.tally, |tally| tally.dropped += 1);
         }
+    }
+
+    /// Takes no more, and waits so long for what runs and what waits; says
+    /// whether that has all come to its end.
+    pub fn finish(&mut self, patience: Duration) -> bool {
+        self.queue = None;
+        self.running.recv_timeout(patience) == Err(RecvTimeoutError::Disconnected)
     }
 
     /// How they fared so far.
@@ -281,5 +304,23 @@ mod tests {
             hooks.run(occasion());
         }
         assert!(hooks.tally().dropped >= 10);
+    }
+
+    #[test]
+    fn the_end_waits_for_hooks_but_not_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        hook(dir.path(), "short", 0o755, "sleep 0.2");
+        let timeout = Duration::from_secs(100);
+        let mut hooks = Hooks::start(dir.path().into(), timeout).unwrap();
+        for _ in 0..THREADS + 1 {
+            hooks.run(occasion());
+        }
+        assert!(hooks.finish(timeout));
+        assert_eq!(hooks.tally().ok, THREADS as u64 + 1);
+
+        hook(dir.path(), "short", 0o755, "sleep 3");
+        let mut hooks = Hooks::start(dir.path().into(), timeout).unwrap();
+        hooks.run(occasion());
+        assert!(!hooks.finish(Duration::from_millis(100)));
     }
 }

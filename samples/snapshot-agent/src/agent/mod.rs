@@ -24,7 +24,6 @@ pub mod watchdog;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{channel, sync_channel};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -36,7 +35,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use tracing::info;
 
-use crate::bus::Bus;
+use crate::bus::{self, Bus};
 use crate::error::{Error, Result};
 use crate::ranks::{StallDeviceArg, Watchdogs};
 use crate::store::{monotonic_ns, Layout, Store};
@@ -201,7 +200,10 @@ pub fn run<B: Bus>(bus: B, watchdogs: Arc<dyn Watchdogs>, options: &Options) -> 
 
     let told_seq = former.map_or(0, |state| state.last_seq);
     let counters = Arc::new(Counters::default());
-    counters.last_seq.store(told_seq, Ordering::Relaxed);
+    let told_incident = match former.and_then(|state| state.told_incident) {
+        Some(told) => told,
+        None => settled_before(&bus, info.last_incident)?,
+    };
     let (notes, told) = channel();
     let (jobs, to_do) = sync_channel(1);
     let (outcome, outcomes) = sync_channel(1);
@@ -256,6 +258,8 @@ pub fn run<B: Bus>(bus: B, watchdogs: Arc<dyn Watchdogs>, options: &Options) -> 
             started: report::now(),
             realtime,
             cpus: rt::format_cpus(&cpus),
+            last_seq: told_seq,
+            told_incident: Some(told_incident),
             reset_reason: former.and_then(|state| state.reset_reason.clone()),
             ..State::default()
         },
@@ -284,6 +288,7 @@ pub fn run<B: Bus>(bus: B, watchdogs: Arc<dyn Watchdogs>, options: &Options) -> 
             boot_id: info.boot_id,
             started_ns,
             told_seq,
+            told_incident,
             deadline: millis(options.snapshot_deadline_ms),
             preflush_interval: millis(options.preflush_interval_ms),
         },
@@ -295,6 +300,17 @@ pub fn run<B: Bus>(bus: B, watchdogs: Arc<dyn Watchdogs>, options: &Options) -> 
     let _ = notes.send(Note::Stop);
     let _ = reporter.join();
     ended
+}
+
+/// The newest incident before the oldest one that is not acknowledged: up to it
+/// there is nothing for an agent to tell that has never run.
+fn settled_before(bus: &impl Bus, last_incident: u64) -> Result<u64> {
+    let open = bus::unacknowledged(bus).map_err(|errno| Error::Bus {
+        what: "look up incidents",
+        errno,
+    })?;
+    let oldest = open.last();
+    Ok(oldest.map_or(last_incident, |open| open.incident - 1))
 }
 
 fn cpus(options: &Options) -> BTreeSet<usize> {

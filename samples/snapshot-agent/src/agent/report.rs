@@ -22,12 +22,15 @@ use super::state::{
 use super::stats::{ms, Counters, Window};
 use crate::abi::{bus, flag, source, Bus, Event, Level};
 use crate::ranks::{self, Asked, Asking, End, Watchdogs};
-use crate::store::Rotation;
+use crate::store::{monotonic_ns, Rotation};
 use crate::view::{self, EventView};
 
 /// The files are written at least this often, so that their age says whether
 /// the agent is alive.
 const INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long the agent's end waits for hooks that run or wait.
+const HOOKS_END: Duration = Duration::from_secs(5);
 
 /// Something to tell.
 #[derive(Debug)]
@@ -39,7 +42,10 @@ pub enum Note {
         /// From the event to the agent's being awake, ns, when it woke for it.
         wake_ns: Option<u64>,
     },
-    /// An incident was found unacknowledged.
+    /// The records up to this one have been read, and what is to be told of them
+    /// is in the notes before.
+    Read(u64),
+    /// An incident was found unacknowledged, or acknowledged but not told.
     Opened,
     /// A snapshot job came to its end.
     Done(Arc<Outcome>),
@@ -121,6 +127,9 @@ impl Reporter {
                 Err(RecvTimeoutError::Timeout) => self.write_files(),
             }
         }
+        if !self.hooks.finish(HOOKS_END) {
+            warn!("hooks are left that run or wait");
+        }
         self.state.up = false;
         self.write_files();
     }
@@ -129,6 +138,7 @@ impl Reporter {
     fn take(&mut self, note: Note) -> bool {
         match note {
             Note::Event { event, wake_ns } => self.event(&event, wake_ns),
+            Note::Read(seq) => self.state.last_seq = self.state.last_seq.max(seq),
             Note::Opened => self.state.incidents_opened += 1,
             Note::Done(outcome) => self.done(&outcome),
             Note::Settled(acknowledged) => {
@@ -303,7 +313,7 @@ impl Reporter {
         let taken = work.filter(|work| work.name.is_some());
         let report = IncidentReport {
             incident: open.id,
-            time: now(),
+            time: time_of(acked_ns),
             opened_ns: open.opened_ns,
             awake_ms: since_opened(open.seen_ns),
             checkpoint: taken.as_ref().and_then(|work| checkpoint_report(work)),
@@ -358,6 +368,7 @@ impl Reporter {
         let json = serde_json::to_string(&view).unwrap_or_default();
         self.hook(json, "snapshot", level, open.id, &text);
         self.state.last_incident = Some(report);
+        self.state.told_incident = self.state.told_incident.max(Some(open.id));
     }
 
     fn hook(&self, json: String, kind: &str, level: &str, incident: u64, text: &str) {
@@ -395,7 +406,6 @@ impl Reporter {
             occurrences: count.occurrences,
         };
         state.events = self.counters.by_source_and_level().map(count).collect();
-        state.last_seq = self.counters.last_seq.load(Ordering::Relaxed);
         state.events_lost = self.counters.lost.load(Ordering::Relaxed);
         state.events_unknown = self.counters.unknown.load(Ordering::Relaxed);
         state.wake = self.windows.wake.summary();
@@ -448,6 +458,50 @@ pub fn now() -> f64 {
     seconds(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
+/// The same of CLOCK_MONOTONIC, ns.
+fn time_of(mono_ns: u64) -> f64 {
+    now() - ms(monotonic_ns().saturating_sub(mono_ns)) / 1e3
+}
+
 fn seconds(ns: u64) -> f64 {
     (ns / 1_000_000) as f64 / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_is_what_was_dealt_with() {
+        let dir = tempfile::tempdir().unwrap();
+        let hooks = Hooks::start(dir.path().join("hooks.d"), INTERVAL).unwrap();
+        let mut reporter = Reporter {
+            counters: Arc::default(),
+            watchdogs: Arc::new(dir.path().join("none")),
+            told_absent: false,
+            state_file: dir.path().join("agent.json"),
+            textfile: None,
+            hooks,
+            state: State {
+                last_seq: 5,
+                ..State::default()
+            },
+            windows: Windows::default(),
+        };
+        let mut saved_after = |note| {
+            reporter.take(note);
+            reporter.write_files();
+            let text = std::fs::read_to_string(&reporter.state_file).unwrap();
+            serde_json::from_str::<State>(&text).unwrap().last_seq
+        };
+        let event = |seq| Event { seq, ..Event::ZERO };
+        let note = |seq| Note::Event {
+            event: event(seq),
+            wake_ns: None,
+        };
+        assert_eq!(saved_after(note(6)), 5);
+        assert_eq!(saved_after(note(7)), 5);
+        assert_eq!(saved_after(Note::Read(7)), 7);
+        assert_eq!(saved_after(Note::Read(3)), 7);
+    }
 }

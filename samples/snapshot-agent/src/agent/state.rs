@@ -23,8 +23,11 @@ pub struct State {
     pub pid: u32,
     /// The boot that it runs in.
     pub boot_id: String,
-    /// The newest record that it has read.
+    /// The newest record that it has told of, or that needed no telling.
     pub last_seq: u64,
+    /// The newest incident whose outcome it has told, with what was settled when
+    /// an agent first ran; not known from an older agent.
+    pub told_incident: Option<u64>,
     /// When it started, seconds since 1970.
     pub started: f64,
     /// When this was written, seconds since 1970.
@@ -230,6 +233,7 @@ pub(super) mod tests {
                 occurrences: 30,
             }],
             events_lost: 4,
+            told_incident: Some(2),
             incidents_opened: 2,
             incidents_acked: 1,
             incidents_failed: 1,
@@ -271,6 +275,7 @@ pub(super) mod tests {
     fn the_file_of_an_older_agent_is_read() {
         let mut json = serde_json::to_value(state()).unwrap();
         for new in [
+            "told_incident",
             "checkpoint",
             "request_to_snapshot",
             "checkpoint_requests",

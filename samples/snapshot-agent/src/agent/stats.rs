@@ -17,8 +17,6 @@ pub struct Counters {
     pub lost: AtomicU64,
     /// Records of a source or level that this program does not know.
     pub unknown: AtomicU64,
-    /// The newest record's sequence number.
-    pub last_seq: AtomicU64,
 }
 
 /// One line of [`Counters::by_source_and_level`].
@@ -42,7 +40,6 @@ impl Default for Counters {
             occurrences: table(),
             lost: AtomicU64::new(0),
             unknown: AtomicU64::new(0),
-            last_seq: AtomicU64::new(0),
         }
     }
 }
@@ -51,7 +48,6 @@ impl Counters {
     /// Counts a record. One that the bus delivers again was counted before.
     pub fn count(&self, event: &Event) {
         self.lost.fetch_add(event.lost, Ordering::Relaxed);
-        self.last_seq.fetch_max(event.seq, Ordering::Relaxed);
         if event.flags & flag::REPLAYED != 0 {
             return;
         }

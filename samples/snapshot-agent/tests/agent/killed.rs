@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The agent dies; nothing is lost, half-made or done twice.
 
+use std::fs;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -158,4 +159,40 @@ fn an_open_incident_is_found_behind_forgotten_ones() {
     let agent = bench.start("");
     bench.wait_for_ack(1).parse::<u64>().unwrap();
     agent.stop();
+}
+
+#[test]
+#[ignore = "needs root and mkfs.btrfs"]
+fn an_outcome_is_told_by_the_next_life() {
+    let mut bench = Bench::new();
+    let log = bench.log_hook();
+    let told = || {
+        let log = fs::read_to_string(&log).unwrap_or_default();
+        let lines = log.lines().map(|line| serde_json::from_str(line).unwrap());
+        let is_outcome = |line: &serde_json::Value| line["type"] == "snapshot";
+        lines.filter(is_outcome).collect::<Vec<_>>()
+    };
+    // Before there was an agent.
+    bench.open(1);
+    bench.acknowledge(1, 300);
+    let mut agent = bench.start("after-ack");
+    bench.open(2);
+    let event = bench.event(Level::Imminent, 2, flag::OPENED);
+    agent.send(&[event]);
+    agent.expect_killed();
+    let id: u64 = bench.wait_for_ack(2).parse().unwrap();
+    assert_eq!(told().len(), 0);
+
+    for _ in 0..2 {
+        bench.start("").stop();
+        let [outcome] = &told()[..] else {
+            panic!("{:?}", told());
+        };
+        assert_eq!(
+            (&outcome["incident"], &outcome["snapshot_id"]),
+            (&2.into(), &id.into())
+        );
+        assert_eq!(bench.state().unwrap().told_incident, Some(2));
+    }
+    assert_eq!(bench.snapshots().len(), 1);
 }

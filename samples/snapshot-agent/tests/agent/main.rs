@@ -197,6 +197,24 @@ fn an_incident_is_told_twice_however_many_events_join_it() {
 
 #[test]
 #[ignore = "needs root and mkfs.btrfs"]
+fn the_end_waits_for_the_hooks_of_what_was_read() {
+    let mut bench = Bench::new();
+    let log = bench.volume.outside().join("log");
+    bench.hook("slow", &format!("sleep 0.3; echo ran >> {}", log.display()));
+    let mut agent = bench.start("");
+    // More than run at the same time.
+    let events = [(); 5].map(|()| bench.event(Level::Degrading, 0, flag::OPENED));
+    agent.send(&events);
+    bench.wait_for_state("all events", |state| {
+        state.events.first().is_some_and(|count| count.records == 5)
+    });
+    agent.stop();
+    assert_eq!(fs::read_to_string(&log).unwrap().lines().count(), 5);
+    assert_eq!(bench.state().unwrap().hooks_ok, 5);
+}
+
+#[test]
+#[ignore = "needs root and mkfs.btrfs"]
 fn hooks_have_no_signal_blocked() {
     let mut bench = Bench::new();
     let report = bench.volume.outside().join("report");
