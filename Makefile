@@ -15,6 +15,9 @@ endif
 ifeq ($(filter nullhz test debug,$(FLAVOUR)),)
 $(error FLAVOUR=$(FLAVOUR): one of nullhz, test, debug is needed)
 endif
+ifneq ($(words $(O)),1)
+$(error O=$(O): the name of a folder is needed, without blanks)
+endif
 
 # The kernel's make must not take our O= and KDIR= for its own.
 MAKEOVERRIDES	:=
@@ -125,8 +128,15 @@ packages:
 	@scripts/setup packages
 
 .PHONY: clean prune-cache help
+# Of a folder elsewhere, only one that scripts/lib.sh has marked.
 clean:
-	@rm -rf $(addprefix $(NULLHZ_BUILD)/,c cargo check deb each image install kernel log modules release) rust-project.json
+	@if [ "$$NULLHZ_BUILD" != "$(CURDIR)/build" ] && [ -d "$$NULLHZ_BUILD" ] && \
+	    [ ! -e "$$NULLHZ_BUILD/.nullhz-build" ]; then \
+		echo "nullhz: $$NULLHZ_BUILD: made by something else (no .nullhz-build in it): nothing removed" >&2; \
+		exit 1; \
+	fi
+	@rm -rf $(foreach d,c cargo check deb each image install kernel log modules release,"$$NULLHZ_BUILD/$d") \
+		rust-project.json
 
 prune-cache:
 	@scripts/kernel/prune

@@ -12,6 +12,12 @@ build=${NULLHZ_BUILD:-$top/build}
 cache=${NULLHZ_CACHE:-${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/nullhz}
 [[ $cache = /* ]] || cache=$PWD/$cache
 
+# With make's O=, `make clean` empties only a folder with this mark. One that
+# held something when the build came does not get it.
+if [[ ${NULLHZ_BUILD-} && -z $(ls -A "$build" 2>/dev/null) ]]; then
+	{ mkdir -p "$build" && : >"$build/.nullhz-build"; } 2>/dev/null || :
+fi
+
 RUSTC=${RUSTC:-/usr/bin/rustc}
 # rustdoc, rustfmt, clippy-driver and cargo must be rustc's own: a rustup
 # toolchain earlier in PATH would be another version.

@@ -145,3 +145,43 @@ def test_a_full_disk(make, tmp_path):
     finally:
         subprocess.run(["umount", full], check=True)
     assert "MiB" in said and "NULLHZ_CACHE" in said
+
+
+@pytest.mark.parametrize("target", ["clean", "modules", "help"])
+@pytest.mark.parametrize("folder", ["", "/tmp/one two"])
+def test_no_folder_to_build_in(target, folder):
+    command = ["make", "--no-print-directory", "--dry-run", "-C", TOP, f"O={folder}", target]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode != 0 and not done.stdout
+    assert done.stderr.count("\n") == 1
+    assert f"O={folder}: the name of a folder is needed, without blanks" in done.stderr
+
+
+def clean(tmp_path, folder):
+    """As in a checkout: what make clean removes beside the build's folder is not this one's."""
+    command = ["make", "-C", tmp_path, "-f", TOP / "Makefile", f"O={folder}", "clean"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def test_clean_removes_nothing_of_others(make, tmp_path):
+    folder = tmp_path / "build"
+    (folder / "cargo").mkdir(parents=True)
+    # Not even when something was built there.
+    make("modules", f"KDIR={tmp_path / 'none'}")
+    done = clean(tmp_path / "..", folder)
+    assert done.returncode != 0 and "made by something else" in done.stderr
+    assert (folder / "cargo").is_dir()
+
+
+def test_clean_removes_what_was_built(make, tmp_path):
+    folder = tmp_path / "build"
+    make("modules", f"KDIR={tmp_path / 'none'}")
+    (folder / "cargo").mkdir()
+    (folder / "others").mkdir()
+    assert clean(tmp_path / "..", folder).returncode == 0
+    assert sorted(path.name for path in folder.iterdir()) == [".nullhz-build", "others"]
+    # A checkout's own.
+    (folder / ".nullhz-build").unlink()
+    (folder / "cargo").mkdir()
+    assert clean(tmp_path, folder).returncode == 0
+    assert [path.name for path in folder.iterdir()] == ["others"]
