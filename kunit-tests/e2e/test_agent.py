@@ -114,6 +114,20 @@ def test_killed_after_the_acknowledgement(vm):
     reader.close()
 
 
+def test_the_state_is_for_the_readers_of_the_bus(vm):
+    running = start(vm)
+    readers = vm.run("stat -c '%U %G %a' /dev/nullhz-fault /run/nullhz/agent.json").stdout
+    assert readers == "root nullhz 640\n" * 2
+    status = [f"/tmp/{AGENT.rpartition('/')[2]}", "status"]
+    vm.run(["cp", AGENT, status[0]])
+    refused = vm.run(status, user="nobody", cwd="/tmp", check=False)
+    assert refused.rc == 4 and "member of group nullhz" in refused.stderr, refused
+    assert "agent:     /run/nullhz/agent.json: Permission denied" in refused.stdout, refused
+    member = vm.run(status, user="nobody", groups=["nullhz"], cwd="/tmp")
+    assert "agent:     running" in member.stdout, member
+    stop(running)
+
+
 def test_hooks_are_not_protected_from_the_oom_killer(vm):
     """The agent is, by its unit; what a hook eats must not cost other programs their lives."""
     report = f"{guest.HOME}/oom_score_adj"

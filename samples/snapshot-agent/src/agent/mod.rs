@@ -33,6 +33,7 @@ use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::stat::fstat;
 use tracing::info;
 
 use crate::bus::{self, Bus};
@@ -185,6 +186,9 @@ pub fn run<B: Bus>(bus: B, watchdogs: Arc<dyn Watchdogs>, options: &Options) -> 
     if bus.ack(0, Err(Errno::ECANCELED)) == Err(Errno::EPERM) {
         return Err(Error::AckPermission);
     }
+    let state_group = fstat(bus.fd())
+        .map_err(Error::errno("fault bus: stat"))?
+        .st_gid;
     let store = Store::open(&options.layout)?;
     let _claim = store.claim()?;
     let boot_id = view::uuid(&info.boot_id);
@@ -248,6 +252,7 @@ pub fn run<B: Bus>(bus: B, watchdogs: Arc<dyn Watchdogs>, options: &Options) -> 
         watchdogs,
         told_absent: false,
         state_file: options.state_file.clone(),
+        state_group,
         textfile: options.textfile.clone(),
         hooks,
         state: State {

@@ -17,7 +17,7 @@ use super::hooks::{Hooks, Occasion};
 use super::prometheus;
 use super::snapshotter::Outcome;
 use super::state::{
-    self, CheckpointReport, EventCount, IncidentReport, ResetReason, StallState, State,
+    self, CheckpointReport, EventCount, IncidentReport, Readers, ResetReason, StallState, State,
 };
 use super::stats::{ms, Counters, Window};
 use crate::abi::{bus, flag, source, Bus, Event, Level};
@@ -91,6 +91,8 @@ pub struct Reporter {
     pub told_absent: bool,
     /// Where `status` looks.
     pub state_file: PathBuf,
+    /// The group of the bus: the state tells what its events tell.
+    pub state_group: u32,
     /// Where node_exporter looks.
     pub textfile: Option<PathBuf>,
     /// The hooks.
@@ -386,11 +388,12 @@ impl Reporter {
     fn write_files(&mut self) {
         self.collect();
         let json = serde_json::to_string_pretty(&self.state).unwrap_or_default() + "\n";
-        if let Err(err) = state::replace(&self.state_file, &json) {
+        if let Err(err) = state::replace(&self.state_file, &json, Readers::Group(self.state_group))
+        {
             warn!("{err}");
         }
         if let Some(path) = &self.textfile {
-            if let Err(err) = state::replace(path, &prometheus::text(&self.state)) {
+            if let Err(err) = state::replace(path, &prometheus::text(&self.state), Readers::All) {
                 warn!("{err}");
             }
         }
@@ -480,6 +483,7 @@ mod tests {
             watchdogs: Arc::new(dir.path().join("none")),
             told_absent: false,
             state_file: dir.path().join("agent.json"),
+            state_group: 0,
             textfile: None,
             hooks,
             state: State {

@@ -4,6 +4,7 @@
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{fchown, OpenOptionsExt};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -176,6 +177,15 @@ pub struct ResetReason {
     pub last_snapshot_id: u64,
 }
 
+/// Who may read a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readers {
+    /// All users.
+    All,
+    /// Root and this group.
+    Group(u32),
+}
+
 /// Replaces the contents of the file at `path` so that readers see the old or
 /// the new one. Others may be able to write to its directory, as to
 /// node_exporter's: what they put there is replaced, never followed.
@@ -183,7 +193,7 @@ pub struct ResetReason {
 /// # Errors
 ///
 /// `Io`.
-pub fn replace(path: &Path, text: &str) -> Result<()> {
+pub fn replace(path: &Path, text: &str, readers: Readers) -> Result<()> {
     // node_exporter reads *.prom only, so that it does not see this one.
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".tmp");
@@ -195,12 +205,21 @@ pub fn replace(path: &Path, text: &str) -> Result<()> {
         Err(err) if err.kind() != ErrorKind::NotFound => return Err(Error::io(what())(err)),
         _ => {}
     }
-    let file = File::options()
+    let mode = match readers {
+        Readers::All => 0o644,
+        Readers::Group(_) => 0o640,
+    };
+    let mut file = File::options()
         .write(true)
         .create_new(true)
-        .open(&temporary);
-    file.and_then(|mut file| file.write_all(text.as_bytes()))
+        .mode(mode)
+        .open(&temporary)
         .map_err(Error::io(what()))?;
+    if let Readers::Group(group) = readers {
+        // An agent that may not do this keeps its own: no more readers.
+        let _ = fchown(&file, None, Some(group));
+    }
+    file.write_all(text.as_bytes()).map_err(Error::io(what()))?;
     fs::rename(&temporary, path).map_err(Error::io(what()))
 }
 
@@ -296,9 +315,9 @@ pub(super) mod tests {
     fn readers_never_see_half_a_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("made/nullhz.prom");
-        replace(&path, "one").unwrap();
+        replace(&path, "one", Readers::All).unwrap();
         let open = fs::File::open(&path).unwrap();
-        replace(&path, "another").unwrap();
+        replace(&path, "another", Readers::Group(0)).unwrap();
         assert_eq!(std::io::read_to_string(open).unwrap(), "one");
         assert_eq!(fs::read_to_string(&path).unwrap(), "another");
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
@@ -311,7 +330,7 @@ pub(super) mod tests {
         fs::write(&precious, "kept").unwrap();
         for link in ["nullhz.prom.tmp", "nullhz.prom"] {
             std::os::unix::fs::symlink(&precious, dir.path().join(link)).unwrap();
-            replace(&path, "new").unwrap();
+            replace(&path, "new", Readers::All).unwrap();
             assert_eq!(fs::read_to_string(&precious).unwrap(), "kept");
             assert_eq!(fs::read_to_string(&path).unwrap(), "new");
             assert!(fs::symlink_metadata(&path).unwrap().is_file());

@@ -2,6 +2,7 @@
 //! `nullhz-agent status`: the bus, the agent and the snapshots at a glance.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Local};
@@ -119,7 +120,7 @@ impl Places {
             print_json(&Status {
                 bus: bus.ok_or_else(|| failed.as_ref().map(text).unwrap_or_default()),
                 watchdog: watchdog.map_err(|err| err.to_string()),
-                agent,
+                agent: agent.ok().flatten(),
                 snapshots: snapshots.as_ref().map(views).map_err(text),
             })?;
             return failed.map_or(Ok(()), Err);
@@ -140,11 +141,12 @@ impl Places {
             Err(err) => print(&format!("watchdog:  {err}"))?,
         }
         match &agent {
-            Some(agent) => print(&agent_lines(agent))?,
-            None => print(&format!(
+            Ok(Some(agent)) => print(&agent_lines(agent))?,
+            Ok(None) => print(&format!(
                 "agent:     never ran (no {})",
                 self.state_file.display()
             ))?,
+            Err(err) => print(&format!("agent:     {err}"))?,
         }
         match snapshots {
             Ok(list) => {
@@ -226,13 +228,19 @@ fn rank_view(rank: &abi::Rank) -> RankView {
     }
 }
 
-fn agent_view(state_file: &Path) -> Option<AgentView> {
-    let text = fs::read_to_string(state_file).ok()?;
-    let state: State = serde_json::from_str(&text).ok()?;
-    let pid = i32::try_from(state.pid).ok()?;
+/// What the agent's state file says; `None` when there is none.
+fn agent_view(state_file: &Path) -> Result<Option<AgentView>> {
+    let text = match fs::read_to_string(state_file) {
+        Ok(text) => text,
+        Err(err) if err.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(err) => return Err(Error::io(state_file.display().to_string())(err)),
+    };
+    let bad = |why: &str| Error::Input(format!("{}: {why}", state_file.display()));
+    let state: State = serde_json::from_str(&text).map_err(|err| bad(&err.to_string()))?;
+    let pid = i32::try_from(state.pid).map_err(|err| bad(&err.to_string()))?;
     // EPERM: it runs, as somebody else.
     let running = state.up && matches!(kill(Pid::from_raw(pid), None), Ok(()) | Err(Errno::EPERM));
-    Some(AgentView { running, state })
+    Ok(Some(AgentView { running, state }))
 }
 
 fn bus_lines(bus: &BusView) -> String {

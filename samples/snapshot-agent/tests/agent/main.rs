@@ -10,6 +10,8 @@ mod trouble;
 mod volume;
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::thread::sleep;
@@ -236,6 +238,33 @@ fn hooks_have_no_signal_blocked() {
     let status = fs::read_to_string(proc.join("status")).unwrap();
     assert!(status.contains("SigBlk:\t0000000000004002\n"), "{status}");
     agent.stop();
+}
+
+#[test]
+#[ignore = "needs root and mkfs.btrfs"]
+fn the_state_is_not_for_everybody() {
+    let bench = Bench::new();
+    let dir = bench.volume.outside();
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
+    bench.start("").stop();
+    let mode = |name| fs::metadata(dir.join(name)).unwrap().mode() & 0o777;
+    assert_eq!((mode("agent.json"), mode("nullhz.prom")), (0o640, 0o644));
+    // As somebody else: where cargo builds may be closed to them.
+    let program = dir.join("nullhz-agent");
+    fs::copy(env!("CARGO_BIN_EXE_nullhz-agent"), &program).unwrap();
+    let state = dir.join("agent.json");
+    let output = Command::new(program)
+        .args(["status", "--state-file"])
+        .arg(&state)
+        .uid(65534)
+        .gid(65534)
+        .current_dir("/")
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let line = format!("agent:     {}: Permission denied", state.display());
+    assert!(text.contains(&line), "{text}");
+    assert!(!output.status.success());
 }
 
 #[test]
