@@ -251,6 +251,10 @@ def test_node_with_systemd(node):
     vm.run("udevadm settle; mkfs.btrfs -q -L checkpoint /dev/vdb && mount -m LABEL=checkpoint /checkpoint")
     vm.run("btrfs -q subvolume create /checkpoint/current", timeout=60)
     assert vm.read("/proc/sys/vm/swappiness") == "0"
+    # This runs earlier than some of what systemd starts.
+    vm.run("for i in $(seq 60); do systemctl -q is-active nullhz-node && exit; sleep 1; done; exit 1", 90)
+    total = int(re.search(r"MemTotal: +(\d+)", vm.read("/proc/meminfo"))[1])
+    assert int(vm.read("/proc/sys/vm/min_free_kbytes")) >= total // 32
     loaded = vm.run("lsmod").stdout
     assert all(name in loaded for name in MODULES[:2] + MODULES[3:]), loaded
     # The hardware watchdog's driver came first.
@@ -269,6 +273,11 @@ def test_node_with_systemd(node):
     ).stdout
     assert status.startswith("active\n"), status
     assert vm.run("systemctl show -p UnitFileState --value nullhz-agent").stdout.strip() == "enabled"
+
+    # Without a bus it is not tried again every second.
+    vm.run("systemctl stop nullhz-agent && mv /dev/nullhz-fault /dev/away && systemctl start nullhz-agent")
+    assert vm.run("sleep 3; systemctl is-active nullhz-agent", check=False).stdout == "inactive\n"
+    vm.run("mv /dev/away /dev/nullhz-fault")
 
     vm.run(f"dpkg --purge {' '.join(PACKAGES)}", timeout=300)
     assert vm.run("pgrep nullhz-agent", check=False).rc == 1
