@@ -9,6 +9,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use nix::dir::Dir;
@@ -25,6 +27,11 @@ use crate::snapshot::{self, Name, Snapshot, State};
 /// The file that marks a directory of snapshots as the agent's. Without it the
 /// agent deletes nothing there.
 pub const MARK: &str = ".nullhz-agent";
+
+/// A hook of an agent that was killed has its files, and so its lock, until it is
+/// executed.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
+const LOCK_POLL: Duration = Duration::from_millis(10);
 
 const MARK_TEXT: &str = "The snapshots in this directory belong to nullhz-agent(8), \
 which deletes the oldest of them.\n";
@@ -172,11 +179,16 @@ impl Store {
             }
             opened => opened,
         };
-        let file = file.map_err(fail("open"))?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(lock),
-            Err((_, Errno::EWOULDBLOCK)) => Err(Error::Locked(path)),
-            Err((_, errno)) => Err(fail("lock")(errno)),
+        let mut file = file.map_err(fail("open"))?;
+        let end = Instant::now() + LOCK_WAIT;
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => return Ok(lock),
+                Err((same, Errno::EWOULDBLOCK)) if Instant::now() < end => file = same,
+                Err((_, Errno::EWOULDBLOCK)) => return Err(Error::Locked(path)),
+                Err((_, errno)) => return Err(fail("lock")(errno)),
+            }
+            sleep(LOCK_POLL);
         }
     }
 

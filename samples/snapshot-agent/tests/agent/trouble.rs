@@ -3,11 +3,14 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::thread::{sleep, spawn};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use nullhz_agent::abi::{flag, Level};
+use nullhz_agent::error::Error;
 use nullhz_agent::store::{self, Store};
 
 use crate::harness::Bench;
@@ -26,6 +29,23 @@ fn a_read_only_volume_keeps_no_agent_from_starting() {
     agent.send(&[event]);
     assert_eq!(bench.wait_for_ack(1), "EROFS");
     agent.stop();
+}
+
+#[test]
+#[ignore = "needs root and mkfs.btrfs"]
+fn the_lock_is_waited_for_but_not_for_long() {
+    let bench = Bench::new();
+    let store = Store::open(&bench.volume.layout).unwrap();
+    let held = store.claim().unwrap();
+    // As by a hook of an agent that was killed, until it is executed.
+    let holder = spawn(move || {
+        sleep(Duration::from_millis(300));
+        drop(held);
+    });
+    let held = store.claim().unwrap();
+    holder.join().unwrap();
+    assert!(matches!(store.claim(), Err(Error::Locked(_))));
+    drop(held);
 }
 
 #[test]
