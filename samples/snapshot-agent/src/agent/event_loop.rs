@@ -233,18 +233,23 @@ impl<B: Bus> EventLoop<B> {
     }
 
     /// Whether the event is the first sign of an unacknowledged incident; the
-    /// incident is then open.
+    /// incident is then open. One that somebody else has acknowledged before we
+    /// saw it, such as an operator, is told.
     fn look_into(&mut self, event: &Event, now_ns: u64) -> Result<bool> {
         let id = event.incident;
-        let of_bus = event.source == source::BUS;
+        let is_sign = event.source != source::BUS || event.kind == bus::ACKED;
         let foreign = event.boot_id != self.settings.boot_id;
-        if id == 0 || of_bus || foreign || !self.progress.engine.is_unknown(id) {
+        if id == 0 || !is_sign || foreign || !self.progress.engine.is_unknown(id) {
             return Ok(false);
         }
         match self.bus.incident(id) {
             Ok(incident) if incident.state != state::ACKED => {
                 self.open(&incident, now_ns);
                 Ok(true)
+            }
+            Ok(incident) if id > self.settings.told_incident => {
+                self.tell(&incident);
+                Ok(false)
             }
             // Dealt with, or so old that the bus has forgotten it.
             Ok(_) | Err(Errno::ENOENT) => {
@@ -259,33 +264,38 @@ impl<B: Bus> EventLoop<B> {
     fn tell_outcomes(&mut self) -> Result<()> {
         let newest = self.bus.info().map_err(failed("INFO"))?.last_incident;
         for id in self.settings.told_incident + 1..=newest {
-            let incident = match self.bus.incident(id) {
-                Ok(incident) if incident.state == state::ACKED => incident,
+            match self.bus.incident(id) {
+                Ok(incident) if incident.state == state::ACKED => self.tell(&incident),
                 Ok(_) | Err(Errno::ENOENT) => continue,
                 Err(errno) => return Err(failed("look up an incident")(errno)),
-            };
-            let open = Open {
-                id,
-                opened_ns: incident.opened_ns,
-                // At the latest.
-                seen_ns: incident.acked_ns,
-                expires_ns: incident.deadline_ns,
-                deadline_ns: incident.deadline_ns,
-            };
-            let result = match incident.result {
-                0 => Ok(incident.snapshot_id),
-                errno => Err(Errno::from_raw(-errno)),
-            };
-            self.progress.engine.settle(id);
-            self.note(Note::Opened);
-            self.note(Note::Settled(Acknowledged {
-                settled: Settled { open, result },
-                ack: Ok(()),
-                acked_ns: incident.acked_ns,
-                work: None,
-            }));
+            }
         }
         Ok(())
+    }
+
+    /// Tells the outcome of an acknowledged incident that is none of this life's
+    /// work.
+    fn tell(&mut self, incident: &Incident) {
+        let open = Open {
+            id: incident.incident,
+            opened_ns: incident.opened_ns,
+            // At the latest.
+            seen_ns: incident.acked_ns,
+            expires_ns: incident.deadline_ns,
+            deadline_ns: incident.deadline_ns,
+        };
+        let result = match incident.result {
+            0 => Ok(incident.snapshot_id),
+            errno => Err(Errno::from_raw(-errno)),
+        };
+        self.progress.engine.settle(open.id);
+        self.note(Note::Opened);
+        self.note(Note::Settled(Acknowledged {
+            settled: Settled { open, result },
+            ack: Ok(()),
+            acked_ns: incident.acked_ns,
+            work: None,
+        }));
     }
 
     /// Asks the bus for incidents that no record led to.
