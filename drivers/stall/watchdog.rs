@@ -428,6 +428,8 @@ impl Watchdog {
         {
             gate.shut();
         } else {
+            // Nothing resets the node any more: a rank that stalls now has no last words to keep.
+            self.armed.store(false, Relaxed);
             Self::release_devices(gate);
         }
     }

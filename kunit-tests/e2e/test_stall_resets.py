@@ -139,11 +139,18 @@ def test_a_reboot_hangs(vm):
 
 
 def test_a_halted_node_stays_halted(vm):
-    """The core's notifiers have stopped the device; going down takes long enough to think again."""
+    """The core's notifiers have stopped the device; going down takes long enough to think again.
+
+    A rank that is still there stalls meanwhile: nothing to tell the next boot.
+    """
     resets = ask(vm, "info")["resets"]
-    vm.run(f"modprobe nullhz_stall_gen && echo 3000 > {GENERATOR}/reboot")
+    vm.run(f"modprobe nullhz_stall_gen && echo 6000 > {GENERATOR}/reboot")
+    tune(vm, bite_ms=3000)
+    rank = Rank(vm, 5, cpu=2, step=DEADLINE_MS)
+    rank.do("quiet")
     seen, since = vm.monitor.position, vm.console.position
-    vm.spawn("halt")
+    # At once, the processes still there.
+    vm.spawn("halt -f")
     vm.wait_log("System halted", 30, since)
     time.sleep(2 * TIMEOUT_S)
     assert not [event for event in vm.monitor.events(seen) if event.name in ("WATCHDOG", "RESET")]
