@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """The modules come and go while machine checks arrive; nothing is left behind."""
 
+import json
 import time
 
 from memory import leftovers, memory
@@ -78,3 +79,22 @@ def test_records_between_two_lives_arrive_marked(boot):
     assert all(event["flags"] & bus.F_BOOT for event in events)
     vm.run("rmmod nullhz_mce; modprobe nullhz_mce; sleep 0.5")
     assert len(reader.events(source=bus.SRC_MCE)) == 5
+
+
+def test_what_the_thread_has_not_got_to_is_reported_at_unload(boot):
+    """Its thread waits behind another on a CPU: unloading reports what is left, and loses nothing."""
+    vm = boot(append="nullhz.agent=off")
+    reader = guest.Reader(vm)
+    vm.run("modprobe mce-inject")
+    program = guest.put_program(vm, "inject")
+    spin = guest.put_script(vm, "spin.py")
+    vm.run("pid=$(pgrep -x nullhz_mce) && taskset -cp 2 $pid && chrt -f -p 1 $pid")
+    spinner = vm.spawn(["sh", "-c", f"echo $$ > /run/spinner; exec python3 -S {spin} 2 6"])
+    vm.run("until chrt -p $(cat /run/spinner) | grep -q FIFO; do sleep 0.1; done")
+    vm.run([program, "20", hex(CORRECTED), hex(page(900)), "4096", hex(LINE), "1000"])
+    assert reader.events(source=bus.SRC_MCE) == []
+    vm.run("rmmod nullhz_mce")
+    events = reader.wait(5, count=20, source=bus.SRC_MCE)
+    assert [event["mce"]["addr"] for event in events] == [page(900 + number) for number in range(20)]
+    ended = json.loads(spinner.wait(30).stdout)["ended"]
+    assert all(event["mono_ns"] < ended for event in events)
