@@ -177,7 +177,10 @@ def test_who_has_recovered_is_not_signalled_late(vm, reader, rank):
     expect(reader, 0, rank, bus.EV_RECOVERED, state=bus.NO_ACK)
     assert held_up.wait().rc == 0
     vm.run("sleep 0.5")
-    assert told(reader, rank=0) == ["REGISTERED", "SUSPECT", "STALLED", "NO_ACK", "RECOVERED"]
+    # What comes after that is the host's doing.
+    events = told(reader, rank=0)
+    assert events[:5] == ["REGISTERED", "SUSPECT", "STALLED", "NO_ACK", "RECOVERED"]
+    assert "CRASHED" not in events
     assert counter(vm, "signals") == before
 
 

@@ -42,10 +42,13 @@ def test_unload_and_reload_under_heartbeats(shared_node, flavour):
     assert ask(vm, "ranks") == []
     reader = listen(vm)
     rank = Rank(vm, 9, cpu=3, step=DEADLINE_MS)
-    rank.do("quiet")
-    expect_stall(reader, 0, rank, DEADLINE_MS, culprit=bus.C_SLEEPING)
-    rank.kill()
-    reader.close()
+    try:
+        rank.do("quiet")
+        expect_stall(reader, 0, rank, DEADLINE_MS, culprit=bus.C_SLEEPING)
+    finally:
+        # It would keep the module from the next test.
+        rank.kill()
+        reader.close()
     wait_armed(vm, 1)
     # A load of the module is no boot: nobody has been reset.
     assert ask(vm, "info")["resets"] == 0
