@@ -17,9 +17,14 @@ use rustix::thread::{sched_setaffinity, CpuSet};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::PathBuf;
+use std::thread::yield_now;
+use std::time::{Duration, Instant};
 
 /// Bytes of a sample.
 const SAMPLE: usize = 8;
+
+/// How long it may take until all have begun.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How many, and how much.
 #[derive(clap::Args)]
@@ -38,7 +43,7 @@ pub struct Options {
 /// The processes.
 pub struct Crowd<'o> {
     options: &'o Options,
-    /// How long their calls took, in their order.
+    /// How long their calls took, in their order; then, of each, whether it has begun.
     samples: Area,
 }
 
@@ -46,12 +51,31 @@ impl<'o> Crowd<'o> {
     /// Room for what they have to tell.
     pub fn new(options: &'o Options) -> Result<Self> {
         let memory = File::from(memfd_create("latencies", MemfdFlags::CLOEXEC)?);
-        let length = options.processes * options.pages * SAMPLE;
+        let length = options.processes * (options.pages + 1) * SAMPLE;
         memory.set_len(length as u64)?;
         Ok(Self {
             options,
             samples: Area::file(&memory, length)?,
         })
+    }
+
+    /// Where process number `number` says that it has begun.
+    fn begun(&self, number: usize) -> usize {
+        (self.options.processes * self.options.pages + number) * SAMPLE
+    }
+
+    /// Waits for the others: they are told one after the other, and the first would be done before
+    /// the last has begun.
+    fn begin(&self, number: usize) -> Result<()> {
+        let since = Instant::now();
+        self.samples.store(self.begun(number), 1);
+        for other in 0..self.options.processes {
+            while self.samples.load(self.begun(other)) == 0 {
+                ensure!(since.elapsed() < PATIENCE, "process {other} does not begin");
+                yield_now();
+            }
+        }
+        Ok(())
     }
 
     /// What process number `number` does, when it is told.
@@ -74,6 +98,7 @@ impl<'o> Crowd<'o> {
         ensure!(refused == 0, "{refused} pages are not there");
         parent.tell();
         parent.wait();
+        self.begin(number)?;
         for index in 0..layout.count {
             let offset = layout.offset(index);
             let (done, ns) = time(|| area.discard(offset..offset + PAGE));
@@ -106,6 +131,7 @@ impl Workload for Crowd<'_> {
             }
         }
         children.iter().try_for_each(Child::wait)?;
+        (0..children.len()).for_each(|number| self.samples.store(self.begun(number), 0));
         let before = stage.meter.read()?;
         children.iter().try_for_each(Child::tell)?;
         children.iter().try_for_each(Child::wait)?;
