@@ -178,10 +178,11 @@ def test_one_housekeeping_cpu_is_wedged(vm, reader, rank, wedged, context):
     before = counter(vm, "passes")
     # Computing: the timers of an idle training CPU are on a housekeeping CPU.
     rank.do("beat 0")
-    # The command channel may be on that CPU: what follows takes until it is free again.
-    script = f"sleep 1.3; kill -STOP {rank.pid}; sleep 0.8; kill -CONT {rank.pid}"
+    # The command channel may be on that CPU: what follows takes until it is free again. The wedge
+    # has to be there for a second before the rank stalls.
+    script = f"sleep 1.8; kill -STOP {rank.pid}; sleep 0.8; kill -CONT {rank.pid}"
     other = vm.spawn(["taskset", "-c", str(1 - wedged), "sh", "-c", script])
-    wedge = generator(vm, f"context={context} ms=3000", cpu=wedged)
+    wedge = generator(vm, f"context={context} ms=3500", cpu=wedged)
     stalled = expect_stall(reader, 0, rank, DEADLINE_MS, culprit=bus.C_STOPPED)
     assert stalled["stall"]["evidence"] & bus.E_HOUSEKEEPING
     silent = reader.wait(20, source=bus.SRC_STALL, kind=bus.EV_LATE_SAMPLER, cpu=wedged)
