@@ -17,7 +17,8 @@ use std::collections::VecDeque;
 use nix::errno::Errno;
 
 /// Incidents remembered as settled. A storm joins the newest ones; should an
-/// older one come up again, the bus is asked about it.
+/// older one come up again, the bus is asked about it. More than the bus itself
+/// remembers (64), so that it has forgotten what was told and is not here.
 const SETTLED: usize = 256;
 
 /// An unacknowledged incident.
