@@ -9,7 +9,7 @@
  *	if (nullhz_register(&hb, &rank))
  *		fprintf(stderr, "%s\n", hb.error);	// and train on without it
  *	nullhz_phase(&hb, NULLHZ_STALL_PHASE_STEP);
- *	for (step = 0; step < steps; step++) {
+ *	for (step = 1; step <= steps; step++) {
  *		train_one_step();
  *		nullhz_beat(&hb, step);
  *	}

@@ -8,7 +8,7 @@ store to a page that the kernel reads, no system call.
 
     with nullhz_stall.register(rank=0, name="my-model") as heartbeat:
         heartbeat.phase = nullhz_stall.Phase.STEP
-        for step, batch in enumerate(batches):
+        for step, batch in enumerate(batches, 1):
             train(batch)
             heartbeat.beat(step)
 
