@@ -6,6 +6,7 @@
 use crate::budget::{Ledger, STORED_SIZE};
 use kernel::{
     acpi::erst,
+    pr_warn_once,
     prelude::*,
     reserve_mem::ReservedMem,
     sync::atomic::Relaxed, //
@@ -70,20 +71,29 @@ fn record(ledger: &Ledger) -> erst::Record<STORED_SIZE> {
     )
 }
 
-/// Hands out the ledgers in the firmware's store.
+/// Hands out the ledgers in the firmware's store; the last error.
+///
+/// A record that cannot be read is probably not ours, and does not hide those that are.
 fn for_each_record(mut each: impl FnMut(Ledger, erst::RecordId) -> Result) -> Result {
+    let mut result = Ok(());
     for id in erst::RecordIds::new()? {
         let id = id?;
-        let Some(record) = erst::Record::<STORED_SIZE>::read(id, &CREATOR)? else {
-            continue;
+        let done = match erst::Record::<STORED_SIZE>::read(id, &CREATOR) {
+            Ok(Some(record)) => {
+                match Ledger::decode(record.section(&SECTION).unwrap_or_default()) {
+                    Some(ledger) => each(ledger, id),
+                    None => {
+                        pr_warn!("erst: a damaged ledger is dropped\n");
+                        id.clear()
+                    }
+                }
+            }
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
         };
-        let section = record.section(&SECTION).unwrap_or_default();
-        match Ledger::decode(section) {
-            Some(ledger) => each(ledger, id)?,
-            None => id.clear()?,
-        }
+        result = done.and(result);
     }
-    Ok(())
+    result
 }
 
 /// What was found at load.
@@ -127,7 +137,7 @@ impl Stores {
                 Ok(())
             });
             if let Err(error) = read {
-                pr_warn!("erst: cannot be read: {error:?}\n");
+                pr_warn!("erst: not all can be read: {error:?}\n");
             }
         }
         Found {
@@ -155,18 +165,21 @@ impl Stores {
 
     /// Keeps the ledger in the firmware's store, in place of older ones. Process context; firmware
     /// takes its time.
-    pub(crate) fn write_firmware(&self, ledger: &Ledger) {
+    ///
+    /// An error says that it is not kept: the store is full, or busy with somebody else's record.
+    pub(crate) fn write_firmware(&self, ledger: &Ledger) -> Result {
         if !self.erst {
-            return;
+            return Ok(());
         }
-        let written = record(ledger).write().and_then(|()| {
-            for_each_record(|other, id| match other == *ledger {
-                true => Ok(()),
-                false => id.clear(),
-            })
+        record(ledger).write()?;
+        let cleared = for_each_record(|other, id| match other == *ledger {
+            true => Ok(()),
+            false => id.clear(),
         });
-        if let Err(error) = written {
-            pr_warn!("erst: cannot be written: {error:?}\n");
+        if let Err(error) = cleared {
+            // The newest one counts: older ones only take room.
+            pr_warn_once!("erst: not all older ledgers can be cleared: {error:?}\n");
         }
+        Ok(())
     }
 }

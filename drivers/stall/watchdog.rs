@@ -42,6 +42,38 @@ struct Mode {
     down: bool,
 }
 
+/// What the firmware's store has.
+struct Kept {
+    ledger: Option<Ledger>,
+    /// The last write has failed, which was told.
+    failing: bool,
+}
+
+impl Kept {
+    const NOTHING: Self = Self {
+        ledger: None,
+        failing: false,
+    };
+
+    /// Brings the store up to date, or leaves that to the next call.
+    fn update(&mut self, stores: &Stores, ledger: &Ledger) {
+        if self.ledger.as_ref() == Some(ledger) {
+            return;
+        }
+        match stores.write_firmware(ledger) {
+            Ok(()) => {
+                self.ledger = Some(*ledger);
+                self.failing = false;
+            }
+            Err(error) => {
+                if !core::mem::replace(&mut self.failing, true) {
+                    pr_warn!("erst: cannot be written, tried again each second: {error:?}\n");
+                }
+            }
+        }
+    }
+}
+
 /// The hardware watchdog's side.
 #[pin_data]
 pub(crate) struct Watchdog {
@@ -54,9 +86,8 @@ pub(crate) struct Watchdog {
     loaded_s: u64,
     /// The same on a clock that nobody sets, and that goes on during suspend.
     loaded: Instant<BootTime>,
-    /// What the firmware's store has.
     #[pin]
-    kept: Mutex<Ledger>,
+    kept: Mutex<Kept>,
     #[pin]
     mode: Mutex<Mode>,
     /// Held by who starts, feeds or stops devices, which waits for drivers: the sampler never does.
@@ -111,7 +142,8 @@ impl Watchdog {
         let ending = ledger.boot(loaded_s, watchdog);
         let known = matches!(ending, Ending::Reset | Ending::Bitten);
         stores.write_ram(&ledger);
-        stores.write_firmware(&ledger);
+        let mut kept = Kept::NOTHING;
+        kept.update(&stores, &ledger);
         let now = Moment {
             loaded: loaded_s,
             elapsed: 0,
@@ -122,7 +154,7 @@ impl Watchdog {
             loaded: Instant::now(),
             gate,
             stores,
-            kept <- new_mutex!(ledger, "nullhz_stall_kept"),
+            kept <- new_mutex!(kept, "nullhz_stall_kept"),
             ledger <- new_raw_spinlock!(ledger, "nullhz_stall_ledger"),
             mode <- new_mutex!(
                 Mode {
@@ -173,11 +205,9 @@ impl Watchdog {
         };
         self.unasked.store(false, Relaxed);
         if reset {
-            let ledger = self.ledger.with(|ledger| {
+            self.change(|ledger| {
                 ledger.boot(self.loaded_s, Some(true));
-                *ledger
             });
-            self.stores.write_ram(&ledger);
         }
         reset
     }
@@ -228,9 +258,7 @@ impl Watchdog {
         if let Some(gate) = &self.gate {
             gate.shut();
         }
-        drop(mode);
-        let ledger = self.mark(Mark::Shut);
-        self.stores.write_ram(&ledger);
+        self.mark(&mode, Mark::Shut);
     }
 
     /// The reason to reset the node is gone.
@@ -241,10 +269,8 @@ impl Watchdog {
         }
         mode.shut = false;
         self.open(&mode, tunables);
-        let armed = mode.armed;
-        drop(mode);
-        let ledger = self.mark(if armed { Mark::Armed } else { Mark::Clean });
-        self.stores.write_ram(&ledger);
+        let open = if mode.armed { Mark::Armed } else { Mark::Clean };
+        self.mark(&mode, open);
     }
 
     fn open(&self, mode: &Mode, tunables: &Tunables) {
@@ -257,13 +283,22 @@ impl Watchdog {
         }
     }
 
-    fn mark(&self, mark: Mark) -> Ledger {
+    /// Changes the ledger, in reserved RAM too, where an older one never replaces a newer one.
+    fn change(&self, change: impl FnOnce(&mut Ledger)) {
         self.ledger.with(|ledger| {
+            change(ledger);
+            self.stores.write_ram(ledger);
+        });
+    }
+
+    /// Marks how this boot is doing. With the mode's lock held, so that the last mark is of what
+    /// happened last.
+    fn mark(&self, _mode: &Mode, mark: Mark) {
+        self.change(|ledger| {
             if ledger.mark() != mark {
                 ledger.set(mark);
             }
-            *ledger
-        })
+        });
     }
 
     /// Looks after the hardware: starts and feeds watchdogs if nobody feeds one, and arms or
@@ -370,15 +405,9 @@ impl Watchdog {
             (true, false) => Mark::Armed,
             (false, false) => Mark::Clean,
         };
+        self.mark(&mode, mark);
         drop(mode);
         pr_info!("{}\n", if armed { "armed" } else { "disarmed" });
-        self.keep(mark);
-    }
-
-    /// Writes the ledger everywhere. Process context; firmware takes its time.
-    fn keep(&self, mark: Mark) {
-        let ledger = self.mark(mark);
-        self.stores.write_ram(&ledger);
         self.keep_in_firmware();
     }
 
@@ -386,19 +415,12 @@ impl Watchdog {
     fn keep_in_firmware(&self) {
         let mut kept = self.kept.lock();
         let ledger = self.ledger.with(|ledger| *ledger);
-        if *kept != ledger {
-            self.stores.write_firmware(&ledger);
-            *kept = ledger;
-        }
+        kept.update(&self.stores, &ledger);
     }
 
     /// Forgets all resets.
     pub(crate) fn rearm(&self) {
-        let ledger = self.ledger.with(|ledger| {
-            ledger.forgive();
-            *ledger
-        });
-        self.stores.write_ram(&ledger);
+        self.change(Ledger::forgive);
         self.keep_in_firmware();
     }
 
@@ -412,7 +434,8 @@ impl Watchdog {
         // A feed that is under way ends before the core's notifiers stop the devices. Who comes
         // later sees that the machine goes down, and does not start them again.
         let _tending = self.tending.lock();
-        self.keep(Mark::Clean);
+        self.mark(&self.mode.lock(), Mark::Clean);
+        self.keep_in_firmware();
         let Some(gate) = &self.gate else {
             return;
         };
@@ -488,6 +511,7 @@ impl Watchdog {
     /// The module is unloaded: what the hardware tells of this boot's beginning is no news to the
     /// next load.
     pub(crate) fn unload(&self) {
-        self.keep(Mark::Unloaded);
+        self.mark(&self.mode.lock(), Mark::Unloaded);
+        self.keep_in_firmware();
     }
 }

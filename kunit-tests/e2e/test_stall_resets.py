@@ -6,6 +6,7 @@ The tests share a node, which lives through all of these resets.
 
 import time
 
+import erst
 import pytest
 from nullhz import bus
 from stalls import (
@@ -33,6 +34,8 @@ NODE = {"watchdog": "i6300esb"}
 DEADLINE_MS = 400
 BITE_MS = 1500
 ALL = range(4)
+# What a ledger begins with.
+LEDGER = b"nullhzSW"
 
 
 @pytest.fixture
@@ -171,6 +174,67 @@ def test_a_restart_limit_that_no_device_can_do(vm):
     vm.wait_log(f"a restart may take {LONGEST_S} s, and not 3600", since=since)
     assert previous(vm) == ([], [])
     assert ask(vm, "info")["resets"] == resets
+
+
+@pytest.fixture
+def firmware(boot, tmp_path):
+    """firmware(change) boots a node whose ledger is in the firmware's store alone, after
+    `change(content)` of its file; (node, content of the file as it was).
+    """
+    store = tmp_path / "erst.bin"
+
+    def start(change=None):
+        before = bytearray(store.read_bytes()) if store.exists() else bytearray()
+        if change:
+            content = bytearray(before)
+            change(content)
+            store.write_bytes(content)
+        return boot(erst=store, reserved=False, append="nullhz.agent=off", **NODE), before
+
+    return start
+
+
+def test_a_damaged_ledger_is_dropped(firmware):
+    """It is told, and the node starts with a new one."""
+    vm, _ = firmware()
+    prepare(vm)
+    vm.stop()
+
+    def damage(content):
+        (ledger,) = erst.holding(content, LEDGER)
+        content[content.index(LEDGER, ledger) + 100] ^= 1
+
+    vm, _ = firmware(damage)
+    told = [line for line in vm.dmesg() if "nullhz_stall: erst: a damaged ledger is dropped" in line]
+    assert len(told) == 1
+    prepare(vm)
+    vm.stop()
+    vm, content = firmware()
+    assert len(erst.holding(content, LEDGER)) == 1
+    assert not [line for line in vm.dmesg() if "damaged" in line]
+
+
+def test_a_record_that_cannot_be_read_hides_no_ledger(firmware):
+    """Somebody else's, in front of ours: the ledger is found, and replaced by the next one."""
+    vm, _ = firmware()
+    persist = "/sys/kernel/debug/nullhz_fault_gen/persist"
+    vm.run(f"modprobe nullhz_fault_gen; for i in 1 2; do echo 1 > {persist}; done")
+    prepare(vm)
+    vm.stop()
+
+    def refuse(content):
+        (ledger,) = erst.holding(content, LEDGER)
+        first = erst.records(content)[0]
+        assert first < ledger
+        # UEFI 2.10, N.2.1: the record's length, which the firmware refuses.
+        content[first + 20 : first + 24] = bytes(4)
+
+    vm, _ = firmware(refuse)
+    assert "nullhz_stall: erst: not all can be read: " in "\n".join(vm.dmesg())
+    prepare(vm)
+    vm.stop()
+    _, content = firmware()
+    assert len(erst.holding(content, LEDGER)) == 1
 
 
 def test_a_boot_loop_ends_disarmed(shared_node):
