@@ -176,7 +176,8 @@ impl Member {
         }
         let rcu = rcu::read_lock();
         let mut threads = self.task.threads(&rcu);
-        threads.all(|task| task.is_exiting())
+        // Who has more is not known to exit: zombies whose tracer does not wait for them stay.
+        threads.by_ref().take(THREADS).all(|task| task.is_exiting()) && threads.next().is_none()
     }
 
     /// Whether no thread of its process is left, but for zombies.
@@ -184,7 +185,7 @@ impl Member {
         let gone = |task: &Task| task.state() == State::Exited;
         let rcu = rcu::read_lock();
         let mut threads = self.task.threads(&rcu);
-        gone(&self.task) && threads.all(gone)
+        gone(&self.task) && threads.by_ref().take(THREADS).all(gone) && threads.next().is_none()
     }
 
     /// Looks at the threads of its process at `now`, after the look `before`; see
