@@ -138,14 +138,15 @@ impl<T, B: DerefMut<Target = [Option<Kept<T>>]>> Gather<B> {
         now_ns: u64,
         limits: &Limits,
     ) -> Result<Next, Unmap<T>> {
+        // The one that comes back is deferred as well, if only until its caller has waited.
+        self.deferred = self.deferred.saturating_add(1);
+        self.deferred_pages = self.deferred_pages.saturating_add(unmap.pages);
         let index = self.index(self.len);
         let Some(place) = self.places.get_mut(index).filter(|place| place.is_none()) else {
             return Err(unmap);
         };
         let deadline = now_ns.saturating_add(limits.window_ns);
         self.newest = self.newest.max(unmap.ticket);
-        self.deferred = self.deferred.saturating_add(1);
-        self.deferred_pages = self.deferred_pages.saturating_add(unmap.pages);
         // INVARIANT: one more at the end.
         self.pages = self.pages.saturating_add(unmap.pages);
         *place = Some(Kept { unmap, deadline });

@@ -82,6 +82,8 @@ mod tests {
             Err(back) => assert_eq!(*back.held, 2),
         }
         assert_eq!(ring.pages(), 5);
+        // Released by its caller, it has been deferred as well.
+        assert_eq!(ring.deferred(), (2, 10));
         Ok(())
     }
 }
