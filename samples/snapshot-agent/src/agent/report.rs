@@ -191,8 +191,8 @@ impl Reporter {
         } else {
             info!("{line}");
         }
-        if event.flags & flag::PREVIOUS_BOOT != 0 {
-            self.previous_boot(event);
+        if event.flags & (flag::PREVIOUS_BOOT | flag::BOOT) != 0 {
+            self.boot_before(event);
         }
         self.hook(
             EventView::new(event).json(),
@@ -203,8 +203,12 @@ impl Reporter {
         );
     }
 
-    fn previous_boot(&mut self, event: &Event) {
-        if event.level == Level::Fatal as u8 {
+    /// What the node said last is why it was reset; if it said nothing, what sources found when
+    /// they were loaded: a record left in the banks, or that a watchdog was armed.
+    fn boot_before(&mut self, event: &Event) {
+        let said = event.flags & flag::PREVIOUS_BOOT != 0;
+        let first = self.state.reset_reason.is_none();
+        if event.level == Level::Fatal as u8 && (said || first) {
             self.state.reset_reason = Some(ResetReason {
                 time: seconds(event.real_ns),
                 source: view::source_name(event.source),

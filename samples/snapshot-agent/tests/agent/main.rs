@@ -180,6 +180,35 @@ fn degrading_flushes_and_hooks_run_once() {
 
 #[test]
 #[ignore = "needs root and mkfs.btrfs"]
+fn what_was_said_last_is_the_reset_reason() {
+    let mut bench = Bench::new();
+    let mut agent = bench.start("");
+    let flags = [
+        (flag::BOOT, "found at load, and nothing better"),
+        (
+            flag::BOOT,
+            "the first of these is what the rest follows from",
+        ),
+        (flag::PREVIOUS_BOOT, "the node's own words"),
+        (flag::BOOT, "no better than those"),
+    ];
+    let mut seconds = Vec::new();
+    for (number, (flag, what)) in flags.into_iter().enumerate() {
+        let mut event = bench.event(Level::Fatal, 0, flag);
+        event.real_ns = (1_795_000_000 + number as u64) * 1_000_000_000;
+        agent.send(&[event]);
+        let state = until(what, || {
+            bench.state().filter(|state| state.last_seq == event.seq)
+        });
+        seconds.push(state.reset_reason.unwrap().time);
+    }
+    agent.stop();
+    let told: Vec<_> = seconds.iter().map(|second| second - seconds[0]).collect();
+    assert_eq!(told, [0.0, 0.0, 2.0, 2.0]);
+}
+
+#[test]
+#[ignore = "needs root and mkfs.btrfs"]
 fn an_incident_is_told_twice_however_many_events_join_it() {
     let mut bench = Bench::new();
     let log = bench.log_hook();
