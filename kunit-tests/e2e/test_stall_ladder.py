@@ -7,6 +7,7 @@ import pytest
 from nullhz import bus, guest
 from records import agent_status, snapshots
 from stalls import (
+    LATE_NS,
     SYSFS,
     Rank,
     arm,
@@ -182,6 +183,31 @@ def test_who_has_recovered_is_not_signalled_late(vm, reader, rank):
     assert events[:5] == ["REGISTERED", "SUSPECT", "STALLED", "NO_ACK", "RECOVERED"]
     assert "CRASHED" not in events
     assert counter(vm, "signals") == before
+
+
+@pytest.mark.parametrize(
+    ("reset", "kind", "rung"), [(1, bus.EV_PREBITE, bus.PREBITE), (0, bus.EV_HELD, bus.NO_ACK)]
+)
+def test_who_feeds_the_face_and_falls_silent(vm, reader, reset, kind, rung):
+    """A program at the module's own /dev/watchdogN: the evidence that counts has no say in it."""
+    tune(vm, reset=reset, evidence=bus.E_DISK)
+    name = vm.run("cd /sys/class/watchdog && grep -l ^nullhz */identity").stdout.partition("/")[0]
+    running = vm.spawn(["python3", "-S", guest.put_script(vm, "feeder.py"), f"/dev/{name}", "1"])
+    assert running.read_line() == "pinged"
+    late = reader.wait(10, source=bus.SRC_STALL, kind=kind, rank=bus.FEEDER)["stall"]
+    assert (late["name"], late["deadline_ns"]) == ("watchdog feeder", 1_000_000_000)
+    assert late["deadline_ns"] <= late["age_ns"] < late["deadline_ns"] + LATE_NS
+    assert late["evidence"] & bus.E_AGENT
+    assert late["held"] == (bus.H_NOT if reset else bus.H_DISARMED)
+    # In time for the hardware.
+    running.kill(10)
+    recovered = reader.wait(10, source=bus.SRC_STALL, kind=bus.EV_RECOVERED, rank=bus.FEEDER)
+    assert recovered["stall"]["state"] == rung
+    running.kill(15)
+    assert running.wait().rc == 0
+    tune(vm, evidence=bus.E_PHASE | bus.E_DISK | bus.E_HOUSEKEEPING | bus.E_AGENT)
+    time.sleep(TIMEOUT_S + 0.5)
+    assert told(reader, rank=bus.FEEDER) == [{1: "PREBITE", 0: "HELD"}[reset], "RECOVERED"]
 
 
 def test_disarmed_by_the_operator(vm, reader, rank):
