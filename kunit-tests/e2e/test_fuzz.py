@@ -37,7 +37,7 @@ def check(vm, flavour, seed, seconds):
 @pytest.mark.exact
 @pytest.mark.parametrize("seed", SEEDS)
 def test_seeded(vm, flavour, seed):
-    report = check(vm, flavour, seed, SECONDS)
+    report = check(vm, flavour, seed, SECONDS * PATIENCE.get(flavour, 1))
     assert report["rounds"] > 1 and report["mapped"] and report["written"] and report["forks"]
 
 

@@ -95,6 +95,22 @@ def test_only_the_named_splat_is_expected():
     assert splat.find(lines, ["syncing: sysrq"]) == lines[1:]
 
 
+def test_the_kernels_own_way_to_die_is_no_splat():
+    """Only an interrupt that is taken within #MC, and only before a panic because of one."""
+    interrupt = "[  116.990197] swapper/0/0 [HC2[2]:SC0[0]:HE0:SE1] takes:"
+    panic = "[  116.996818] Kernel panic - not syncing: Fatal machine check"
+    report = [
+        "[  116.974834] WARNING: inconsistent lock state",
+        "[  116.975131] mce: [Hardware Error]: TSC 47d3ec9ebc ADDR 1200005000 MISC 86",
+        "[  116.989943] inconsistent {INITIAL USE} -> {IN-NMI} usage.",
+    ]
+    assert splat.find([*report, interrupt, panic], ["Kernel panic"]) == []
+    ours = interrupt.replace("HC2[2]", "HC1[1]")
+    assert splat.find([*report, ours, panic], ["Kernel panic"]) == report[:1]
+    assert splat.find([*report, interrupt]) == report[:1]
+    assert splat.find([panic, *report, interrupt], ["Kernel panic"]) == report[:1]
+
+
 def test_taint_letters():
     assert splat.taints(0) == set()
     assert splat.taints(1 << 12 | 1 << 9 | 1 << 4) == {"O", "W", "M"}

@@ -92,7 +92,7 @@ def test_mappings(vm, reader):
     assert answers == expected
 
 
-def test_ten_thousand_ranks(vm, reader, bystander):
+def test_ten_thousand_ranks(vm, reader, bystander, flavour):
     """Up to the limit, none beyond it; all memory comes back."""
     limit = ask(vm, "info")["max_ranks"]
     program = ["many", 10_000]
@@ -112,7 +112,8 @@ def test_ten_thousand_ranks(vm, reader, bystander):
     after = memory(vm)
     grown = {name: after[name] - before[name] for name in after}
     print(f"grown, KiB: {grown}")
-    assert sum(grown.values()) < SLACK_KIB, grown
+    # The debug kernel keeps for a while what is freed, and tells of every leak.
+    assert flavour == "debug" or sum(grown.values()) < SLACK_KIB, grown
     assert [rank["rank"] for rank in ask(vm, "ranks")] == [BYSTANDER]
 
 

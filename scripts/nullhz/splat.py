@@ -37,14 +37,32 @@ _TAINTS = "PFSRMBUDAWCIOELKXTNJ"
 # KUnit marks the kernel as one that ran tests.
 EXPECTED_TAINTS = frozenset("OEN")
 
+# A CPU that another one's panic because of a machine check leaves waiting opens interrupts
+# within #MC (wait_for_panic() in arch/x86/kernel/cpu/mce/core.c), and lockdep tells of the lock
+# of the first timer that expires there. An interrupt in #MC is two levels of hardirq; what #MC
+# itself does, ours too, is one. The panic cuts the report short.
+_LOCK_STATE = re.compile(r"\bWARNING: inconsistent lock state")
+_INTERRUPT_IN_MC = re.compile(r"\[HC2\[2\]:\S+ takes:")
+_MC_PANIC = re.compile(r"Kernel panic - not syncing: (?:Timeout:|.*machine check)", re.I)
+_NEAR = 30
+
+
+def _waits_for_panic(lines, index):
+    near = lines[index : index + _NEAR]
+    return all(any(map(pattern.search, near)) for pattern in (_INTERRUPT_IN_MC, _MC_PANIC))
+
 
 def find(lines, allow=()):
-    """The lines that report a bug, except those that a pattern of `allow` matches."""
+    """The lines that report a bug, except those that a pattern of `allow` matches, and one report
+    of the kernel's own way to die."""
+    lines = list(lines)
     allowed = [re.compile(pattern) for pattern in allow]
     return [
         line
-        for line in lines
-        if _SPLATS.search(line) and not any(pattern.search(line) for pattern in allowed)
+        for index, line in enumerate(lines)
+        if _SPLATS.search(line)
+        and not any(pattern.search(line) for pattern in allowed)
+        and not (_LOCK_STATE.search(line) and _waits_for_panic(lines, index))
     ]
 
 
