@@ -3,7 +3,6 @@
 
 import contextlib
 import json
-import statistics
 
 import pytest
 from isolation import TRAINING, interrupts, more_than_chance, moved, partition, probe, traced
@@ -68,7 +67,9 @@ def test_modules_on_minus_off(shared_node):
     for name in ("longest_ns", "over_100us", "over_1ms", "switches"):
         values = {side: sorted(rank[name] for rank in ranks) for side, ranks in seen.items()}
         print(f"{name}: {values[True]} with the module, {values[False]} without")
-        assert statistics.median(values[True]) <= max(values[False]), name
+        # What the module took would be in each window: a sampler that came by is 200 switches.
+        # That all six are above the other six is chance once in 924.
+        assert min(values[True]) <= max(values[False]), name
 
 
 def test_nothing_of_ours_reaches_them(shared_node):
