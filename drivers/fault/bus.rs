@@ -13,6 +13,7 @@ use crate::{
     hub::{Fresh, Hub, Tick},
     incident::{Refusal, Times},
     persist::LastWords,
+    privilege,
     report::Report,
     ring::Storage,
     stores::Stores,
@@ -45,6 +46,10 @@ impl Storage for Heap {
         KVVec::from_elem(value, len, GFP_KERNEL)
     }
 }
+
+/// Open files, but for those of who has CAP_SYS_ADMIN: each costs the bus's thread, which is
+/// FIFO, some time, and memory that no cgroup is charged for.
+const MAX_READERS: usize = 1024;
 
 /// What the bus needs to know in NMI context, where the hub's lock must not be taken.
 struct LastState {
@@ -271,7 +276,7 @@ impl Bus {
         }
     }
 
-    /// Adds an open file.
+    /// Adds an open file. [`ENFILE`]: there are [`MAX_READERS`], and the caller is not privileged.
     ///
     /// The bus thread takes the same lock, and must not wait for memory: so none is allocated
     /// while it is held.
@@ -279,6 +284,9 @@ impl Bus {
         let mut new = KVec::new();
         loop {
             let mut readers = self.readers.lock();
+            if readers.len() >= MAX_READERS && privilege::check().is_err() {
+                return Err(ENFILE);
+            }
             if new.capacity() > readers.capacity() {
                 for reader in readers.drain_all() {
                     new.push_within_capacity(reader).map_err(|_| ENOMEM)?;

@@ -2,6 +2,7 @@
 """Readers of the fault bus: how they are woken, and that no record is lost uncounted."""
 
 import json
+import time
 
 import pytest
 from nullhz import bus, guest
@@ -34,6 +35,31 @@ def total(running):
     return json.loads(result.stdout.splitlines()[-1])
 
 
+FILL = """
+import errno, os, resource, signal
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+files = 0
+try:
+    while True:
+        os.open("/dev/nullhz-fault", os.O_RDONLY)
+        files += 1
+except OSError as error:
+    print(files, errno.errorcode[error.errno], flush=True)
+signal.pause()
+"""
+
+
+def test_open_files_are_bounded(shared_node):
+    """Those of the group: each costs the bus's thread time. Who may acknowledge still gets in."""
+    vm = shared_node
+    running = vm.spawn(["python3", "-c", FILL], user="nobody", groups=["nullhz"])
+    assert running.read_line() == "1024 ENFILE"
+    guest.Reader(vm).close()
+    running.kill(9)
+    running.wait()
+
+
 @pytest.mark.parametrize("how", ["sigio", "epoll", "uring"])
 def test_imminent_wakes(shared_node, how):
     vm = shared_node
@@ -59,6 +85,22 @@ def test_what_can_wait_is_not_urgent(shared_node):
     assert running.wait(20).rc == 2
 
 
+def those_of(others, between, expected):
+    """How many records in a range of numbers another reader has got in a while, and how many
+    records it was told to have missed: it may be kept from the processor, too.
+    """
+    end = time.monotonic() + 10
+    while True:
+        events = others.events()
+        seen, missed = (
+            sum(event["seq"] in between for event in events),
+            sum(event["lost"] for event in events),
+        )
+        if seen + missed >= expected or time.monotonic() > end:
+            return seen, missed
+        time.sleep(0.1)
+
+
 @pytest.mark.exact
 @pytest.mark.parametrize("context", ["process", "hardirq"])
 def test_a_million_events_are_accounted_for(shared_node, context):
@@ -77,8 +119,8 @@ def test_a_million_events_are_accounted_for(shared_node, context):
         # No number is missing: each that was not ours is that of another source's record.
         assert reader["last_seq"] - reader["first_seq"] == MILLION + reader["others"], reader
         between = range(reader["first_seq"] + 1, reader["last_seq"])
-        others.wait(10, count=reader["others"], where=lambda event, seqs=between: event["seq"] in seqs)
-        assert sum(event["seq"] in between for event in others.events()) == reader["others"], reader
+        seen, missed = those_of(others, between, reader["others"])
+        assert seen <= reader["others"] <= seen + missed, (reader, seen, missed)
     assert slow["lost"] > 0, "it was not slow"
     # The bus counts what its readers missed.
     assert int(vm.read(LOST)) - lost == fast["lost"] + slow["lost"]
