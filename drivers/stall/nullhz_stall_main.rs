@@ -114,6 +114,7 @@ struct Unload(Arc<Monitor>);
 
 impl Drop for Unload {
     fn drop(&mut self) {
+        self.0.take_back_at_unload();
         self.0.watchdog.unload();
     }
 }

@@ -116,6 +116,15 @@ impl Monitor {
         wake(&self.keeper);
     }
 
+    /// The module goes, and its gate: nothing resets the node for who is at PREBITE. Its threads
+    /// are gone.
+    pub(crate) fn take_back_at_unload(&self) {
+        if self.table.lock().biting {
+            self.kept_in_vain.store(true, Relaxed);
+        }
+        self.withdraw();
+    }
+
     /// The slow part of [`Monitor::take_back()`].
     pub(crate) fn withdraw(&self) {
         if self.kept_in_vain.load(Relaxed) && self.kept_in_vain.xchg(false, Relaxed) {
