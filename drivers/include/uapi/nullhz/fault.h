@@ -27,7 +27,7 @@
 #define NULLHZ_FAULT_FATAL		3	/* a record only: of the end of a node */
 
 /* nullhz_fault_event.flags */
-#define NULLHZ_FAULT_F_BOOT		0x01	/* from before the source was loaded; FATAL: the boot before */
+#define NULLHZ_FAULT_F_BOOT		0x01	/* before the source came; FATAL: before the boot */
 #define NULLHZ_FAULT_F_PREVIOUS_BOOT	0x02	/* read back from persistent storage */
 #define NULLHZ_FAULT_F_OPENED		0x04	/* this record opened its incident */
 #define NULLHZ_FAULT_F_SUMMARY		0x08	/* stands for .count occurrences */
