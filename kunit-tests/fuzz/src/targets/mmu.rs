@@ -417,6 +417,7 @@ pub(super) fn gather(bytes: &[u8]) {
                     ticket: Ticket::from_raw(ticket),
                     held,
                 };
+                deferred = (deferred.0 + 1, deferred.1.saturating_add(pages));
                 match gather.push(unmap, now, &limits) {
                     Err(back) => {
                         assert_eq!(list.len(), places);
@@ -425,7 +426,6 @@ pub(super) fn gather(bytes: &[u8]) {
                     Ok(next) => {
                         let deadline = now.saturating_add(limits.window_ns);
                         list.push_back((ticket, pages, held, deadline));
-                        deferred = (deferred.0 + 1, deferred.1.saturating_add(pages));
                         let many = list.len() >= limits.unmaps.min(places);
                         let all = gather.pages() >= limits.pages;
                         let expected = match (list.len(), limits.window_ns) {
